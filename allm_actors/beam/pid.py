@@ -30,7 +30,7 @@ import pykka
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from allm_actors.beam._cell import Cell
+    from allm_actors.beam._cell import Cell, MonitorRef
     from allm_actors.beam.mailbox import Mailbox
 
 
@@ -86,6 +86,39 @@ def drop_frames(exception: BaseException) -> None:
 def is_clean(reason: object) -> bool:
     """Whether an end for this reason is no failure: no crash report, no restart of a transient child."""
     return isinstance(reason, Shutdown) or reason in ("normal", "shutdown")
+
+
+# --- what processes hear of each other ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """A monitored process has ended.
+
+    Attributes:
+        ref: The monitor.
+        pid: The process; `None` when the monitor was set on a name that nobody had.
+        reason: Why it ended; `"noproc"` if it was dead already.
+        name: The name the monitor was set on, if it was one.
+    """
+
+    ref: MonitorRef
+    pid: Pid | None
+    reason: Any
+    name: Hashable | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExitMessage:
+    """An exit signal, as a trapping process receives it.
+
+    Attributes:
+        pid: The process it came from; `None` when it came from a thread that is none.
+        reason: The reason of the signal.
+    """
+
+    pid: Pid | None
+    reason: Any
 
 
 # --- what ends a process, or tells of an end ----------------------------------------------------------

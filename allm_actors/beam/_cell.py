@@ -1,0 +1,380 @@
+"""The bookkeeping half of a process, and the one table of all of them.
+
+A `Cell` is what everybody else sees of a process: whether it lives, who is linked to it, who watches it, who
+waits for its answer, what it was told. It outlives the process's object (a `Pid` holds it), so it keeps
+nothing that the process owned.
+
+Promises:
+    - Death is one moment, for everybody: `Cell.die` happens once, whoever gets there first, and whoever hears
+      of it finds the names free and the links gone.
+    - A call is answered or failed, whatever dies when. The caller enters its call in the receiver's `calls`
+      before it sends, and then looks whether the receiver is dead; death marks first, and then fails
+      everything in the table. Whoever takes an entry out of the table answers it, once.
+    - The table's lock is never held while user code runs or anything is waited for. Nothing that a finalizer
+      may do takes it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pykka
+
+from allm_actors.beam._log import log
+from allm_actors.beam.mailbox import Delivery, Inbox, Mailbox, Wake
+from allm_actors.beam.pid import Crash, Down, Exit, ExitMessage, Pid, describe, is_clean
+
+if TYPE_CHECKING:
+    import queue
+    from collections.abc import Callable, Hashable
+
+    from allm_actors.beam._calls import Sender
+
+
+class Table:
+    """Everything the layer knows of its processes: one lock, one set of dictionaries."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.cells: dict[int, Cell] = {}
+        self.names: dict[Hashable, Cell] = {}
+        self.zombies: dict[int, Cell] = {}
+        self.closing = False
+
+    def forget(self) -> None:
+        """Start over with nothing, as after a fork."""
+        self.__init__()  # type: ignore[misc]
+
+
+table = Table()
+_numbers = count(1)
+
+
+class MonitorRef:
+    """One monitor: compare it with `Down.ref`, give it to `demonitor`."""
+
+    __slots__ = ("active", "name", "owner", "target", "to")
+
+    def __init__(self, target: Cell | None, owner: Cell | None, to: Any, name: Hashable | None) -> None:
+        self.target, self.owner, self.to, self.name = target, owner, to, name
+        self.active = True
+
+    def __repr__(self) -> str:
+        return f"<MonitorRef of {self.target.pid if self.target else self.name!r}>"
+
+
+class Cell:
+    """The state of one process that others may look at and change."""
+
+    __slots__ = (
+        "__weakref__",
+        "ancestors",
+        "busy_since",
+        "calls",
+        "class_name",
+        "death_origin",
+        "exit_reason",
+        "expected",
+        "handled",
+        "interrupters",
+        "killed",
+        "last_message_type",
+        "last_names",
+        "links",
+        "mailbox",
+        "must_exit",
+        "dead",
+        "names",
+        "number",
+        "parent",
+        "parked",
+        "phase",
+        "pid",
+        "restarts",
+        "started_at",
+        "state",
+        "thread",
+        "timers",
+        "told",
+        "trap_exit",
+        "waiting_for",
+        "warned",
+        "watchers",
+        "watching",
+    )
+
+    def __init__(self, class_name: str, bound: int | None, parent: Cell | None, starter: Cell | None) -> None:
+        self.number = next(_numbers)
+        self.class_name = class_name
+        self.mailbox = Mailbox(bound)
+        self.pid: Pid
+        self.thread: threading.Thread | None = None
+        self.parent = parent
+        above = parent or starter
+        self.ancestors: tuple[Pid, ...] = (above.pid, *above.ancestors[:9]) if above is not None else ()
+        self.trap_exit = False
+        # what the process was told
+        self.told: dict[str, tuple[Any, Pid | None]] = {}
+        self.must_exit = False
+        self.phase = "run"  # then "terminate", then "closers"
+        self.dead = False
+        self.killed = False
+        self.exit_reason: Any = None
+        self.death_origin: Pid | None = None
+        self.expected = False
+        # who is tied to it
+        self.links: dict[Cell, None] = {}
+        self.watchers: dict[MonitorRef, None] = {}
+        self.watching: dict[MonitorRef, None] = {}
+        self.names: list[Hashable] = []
+        self.last_names: tuple[Hashable, ...] = ()
+        self.calls: dict[int, Sender] = {}
+        self.timers: dict[int, None] = {}
+        # what it does just now
+        self.interrupters: dict[int, Callable[[], None]] = {}
+        self.parked: queue.SimpleQueue[Any] | None = None
+        self.waiting_for: Cell | None = None
+        self.state = "starting"
+        self.started_at = time.monotonic()
+        self.busy_since: float | None = None
+        self.handled = 0
+        self.restarts = 0
+        self.last_message_type = ""
+        self.warned = False
+
+    # --- orders to end --------------------------------------------------------------------------------
+
+    def obey(self) -> None:
+        """Raise the `Exit` this process was told, unless it is cleaning up."""
+        if self.phase == "closers" or (self.phase == "terminate" and not self.killed):
+            return
+        raise Exit(self.orders())
+
+    def orders(self) -> Any:
+        """The reason this process was told to exit with."""
+        if self.killed:
+            return "killed"
+        return self.told["reason"][0]
+
+    def tell_exit(self, reason: Any, origin: Pid | None = None, *, interrupt: bool = True) -> None:
+        """Order the process to end; the first order counts. Takes no lock.
+
+        Args:
+            reason: What its end shall be called.
+            origin: The process whose death or order this is.
+            interrupt: Whether to run the interrupters here; a finalizer must not.
+        """
+        self.told.setdefault("reason", (reason, origin))
+        self.must_exit = True
+        self.wake()
+        if interrupt and self.phase == "run":
+            self.interrupt()
+
+    def wake(self) -> None:
+        """Make the process look up from whatever it waits for."""
+        self.mailbox.wake(self)
+        parked = self.parked
+        if parked is not None:
+            parked.put(Wake(self))
+
+    def interrupt(self) -> None:
+        """Run every interrupter, each at most once, in this thread."""
+        for token in list(self.interrupters):
+            callback = self.interrupters.pop(token, None)
+            if callback is not None:
+                _guarded(callback, self, "interrupter.failed")
+
+    def add_interrupter(self, callback: Callable[[], None]) -> int:
+        """Have `callback` run once when the process is told to exit; at once if it was told already."""
+        token = next(_numbers)
+        self.interrupters[token] = callback
+        told = self.killed if self.phase != "run" else self.must_exit
+        if told and self.interrupters.pop(token, None) is not None:
+            _guarded(callback, self, "interrupter.failed")
+        return token
+
+    def remove_interrupter(self, token: int) -> None:
+        """Take an interrupter back; it does not run afterwards."""
+        self.interrupters.pop(token, None)
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    def die(self, reason: Any, *, killed: bool = False) -> bool:
+        """Be dead, for everybody, from now on; `False` if that was so already.
+
+        In order: marked dead, names gone, links and monitors taken off, registry left, mailbox closed; pending
+        calls fail; links get the exit signal, watchers their `Down`.
+        """
+        with table.lock:
+            if self.dead:
+                return False
+            self.exit_reason = reason
+            self.killed = killed
+            self.must_exit = True
+            self.dead = True
+            table.cells.pop(self.number, None)
+            for name in self.names:
+                table.names.pop(name, None)
+            self.last_names, self.names = tuple(self.names), []
+            links, self.links = list(self.links), {}
+            watchers, self.watchers = list(self.watchers), {}
+            for ref in list(self.watching):
+                ref.active = False
+                if ref.target is not None:
+                    ref.target.watchers.pop(ref, None)
+            self.watching = {}
+            if killed:
+                table.zombies[self.number] = self
+        pykka.ActorRegistry.unregister(self.pid)
+        self.pid.actor_stopped.set()
+        self.mailbox.close()
+        self._cancel_timers()
+        self.fail_calls(reason)
+        _report_exit(self, reason, len(links))
+        for peer in links:
+            self._signal(peer, reason)
+        for ref in watchers:
+            deliver_down(ref, Down(ref, self.pid, reason, ref.name))
+        self.parent = None
+        return True
+
+    def fail_calls(self, reason: Any) -> None:
+        """Fail every open call with the reason of this process's end."""
+        while self.calls:
+            try:
+                _, sender = self.calls.popitem()
+            except KeyError:
+                return
+            sender.fail_with_exit(reason)
+
+    def _cancel_timers(self) -> None:
+        from allm_actors.beam.timer import service
+
+        for number in list(self.timers):
+            service.cancel(number)
+        self.timers.clear()
+
+    def _signal(self, peer: Cell, reason: Any) -> None:
+        """Send the exit signal of a link, unless the link was removed meanwhile."""
+        with table.lock:
+            if peer.links.pop(self, 0) == 0 or peer.dead:
+                return
+        exit_signal(peer, self, reason, linked=True)
+
+    def __repr__(self) -> str:
+        return f"<Cell of {self.pid}>"
+
+
+def exit_signal(receiver: Cell, sender: Cell | None, reason: Any, *, linked: bool = False) -> None:
+    """Deliver an exit signal that is not a kill: an order, a message, or nothing."""
+    origin = sender.pid if sender is not None else None
+    parental = sender is not None and receiver.parent is sender
+    own = sender is receiver and not linked
+    if receiver.trap_exit and not parental:
+        receiver.mailbox.put(ExitMessage(origin, reason))
+    elif reason != "normal" or own or (parental and receiver.trap_exit):
+        receiver.tell_exit(reason, origin if linked else None)
+
+
+def kill(cell: Cell, *, expected: bool = False) -> bool:
+    """Kill a process: dead for everybody else when this returns; `False` if it was dead.
+
+    Args:
+        cell: The process.
+        expected: Whether this is how it was meant to end, so that no crash report is due.
+    """
+    cell.told.setdefault("reason", ("killed", None))
+    cell.expected = expected
+    if not cell.die("killed", killed=True):
+        return False
+    cell.wake()
+    cell.interrupt()
+    thread = cell.thread
+    if thread is None or (thread.ident is not None and not thread.is_alive()):
+        table.zombies.pop(cell.number, None)
+    elif thread is not threading.current_thread():
+        from allm_actors.beam.timer import service
+
+        service.after(1.0, lambda _: _warn_of_zombie(cell), None)
+    return True
+
+
+def _warn_of_zombie(cell: Cell) -> None:
+    if cell.number not in table.zombies:
+        return
+    from allm_actors.beam._observe import stack_of
+
+    cell.warned = True
+    log.warning("process.zombie", **facts(cell), stack=stack_of(cell))
+
+
+def buried(cell: Cell) -> None:
+    """Note that the thread of a killed process has ended."""
+    if table.zombies.pop(cell.number, None) is not None and cell.warned:
+        log.warning("process.zombie_ended", **facts(cell))
+
+
+# --- links and monitors -------------------------------------------------------------------------------
+
+
+def deliver_down(ref: MonitorRef, down: Any) -> None:
+    """Hand one `Down` to the monitor's target, if the monitor still stands. Takes no lock."""
+    if not ref.active:
+        return
+    if ref.owner is not None:
+        ref.owner.watching.pop(ref, None)
+    to = ref.to
+    if to is None:
+        assert ref.owner is not None
+        ref.owner.mailbox.put(Delivery(down, ref))
+    elif isinstance(to, Inbox):
+        to.put(Delivery(down, ref))
+    elif callable(to):
+        _guarded(lambda: to(down), None, "monitor.failed")
+    else:
+        _guarded(lambda: to.on_down(down), None, "monitor.failed")
+
+
+def _guarded(callback: Callable[[], Any], cell: Cell | None, event: str) -> None:
+    """Run a callback that must not raise; what it raises is logged."""
+    try:
+        callback()
+    except BaseException as exc:  # noqa: BLE001  whatever it is, the rest goes on
+        log.error(event, error=describe(exc), **(facts(cell) if cell else {}))
+
+
+def facts(cell: Cell) -> dict[str, Any]:
+    """The fields of a log record about a process; no content of any message."""
+    names = cell.names or cell.last_names
+    return {
+        "pid": cell.number,
+        "class": cell.class_name,
+        "name": names[0] if names else None,
+        "lifetime": round(time.monotonic() - cell.started_at, 6),
+    }
+
+
+def _report_exit(cell: Cell, reason: Any, links: int) -> None:
+    """Write the record of an end: a crash report where there was a crash, once."""
+    followed = cell.death_origin is not None
+    quiet = is_clean(reason) or cell.expected or followed
+    if quiet and not log.wants_debug():
+        return
+    fields = facts(cell) | {
+        "reason": describe(reason),
+        "ancestors": [str(pid) for pid in cell.ancestors],
+        "links": links,
+        "mailbox_len": cell.mailbox.dropped,
+        "last_message_type": cell.last_message_type,
+    }
+    if quiet:
+        if followed:
+            fields["origin"] = str(cell.death_origin)
+        log.debug("process.exited", **fields)
+        return
+    if isinstance(reason, Crash):
+        fields["traceback"] = reason.report
+    log.error("process.exited", **fields)
