@@ -218,7 +218,7 @@ class Process(pykka.ThreadingActor):
         Raises:
             StartError: As in `start`, but for what `init` does: that is heard of as any end is.
         """
-        parent = supervisor._cell if supervisor is not None else None  # noqa: SLF001
+        parent = supervisor._cell if supervisor is not None else None
         pid = launch(cls, args, kwargs, name=name, parent=parent, wait=False)
         assert pid is not None
         return pid
@@ -269,14 +269,15 @@ class Process(pykka.ThreadingActor):
         try:
             if cell.must_exit:
                 cell.obey()
-            args, kwargs, self._arguments = *self._arguments, None
+            args, kwargs = self._arguments
+            self._arguments = None
             self._busy("init")
             self.init(*args, **kwargs)
             del args, kwargs
             begun = True
             self._acknowledge(cell.pid)
             self._loop()
-        except BaseException as exc:  # noqa: BLE001  nothing may escape: only this process ends
+        except BaseException as exc:
             reason = self._reason_of(exc, begun=begun)
             if begun and not cell.killed:
                 reason = self._terminated(reason)
@@ -323,7 +324,7 @@ class Process(pykka.ThreadingActor):
         try:
             self._cell.busy_since = time.monotonic()
             self.terminate(reason)
-        except BaseException as exc:  # noqa: BLE001  it replaces the reason
+        except BaseException as exc:
             return self._reason_of(exc, begun=True)
         return reason
 
@@ -335,7 +336,7 @@ class Process(pykka.ThreadingActor):
             closer = self._closers.pop()
             try:
                 closer()
-            except BaseException as exc:  # noqa: BLE001  the other closers still run
+            except BaseException as exc:
                 log.error("closer.failed", **facts(cell), error=describe(exc))
 
     def _busy(self, what: str) -> None:
@@ -354,7 +355,7 @@ class Process(pykka.ThreadingActor):
             self._busy("continue")
             self._obey(self.handle_continue(token))
             del token
-        get = cell.mailbox._queue.get  # noqa: SLF001  one call less for each message
+        get = cell.mailbox._queue.get
         clock = time.monotonic
         while True:
             if cell.must_exit:
@@ -434,6 +435,7 @@ def launch(
     parent: Cell | None = None,
     wait: bool = True,
     label: str | None = None,
+    born: Callable[[Pid], None] | None = None,
 ) -> Pid | None:
     """Start a process of a class; what `start`, `start_link` and supervisors do.
 
@@ -446,6 +448,7 @@ def launch(
         parent: The process to link to before `init` runs, and whose end ends this one.
         wait: Whether to wait for `init`.
         label: What to call it in names and logs, instead of the class.
+        born: Called with the pid before anything is entered or started; what it raises calls the start off.
     """
     limit = seconds("start_timeout", cls.start_timeout if timeout is None else timeout)
     starter = current_process()
@@ -461,7 +464,9 @@ def launch(
     process, cell = _embody(cls, args, kwargs, parent, starter)
     cell.class_name = label or cell.class_name
     answer: queue.SimpleQueue[Any] | None = queue.SimpleQueue() if wait else None
-    process._starter = answer  # noqa: SLF001
+    process._starter = answer
+    if born is not None:
+        born(cell.pid)
     _enter(process, cell, name, parent)
     if answer is None:
         return cell.pid
@@ -469,22 +474,26 @@ def launch(
 
 
 def _embody(
-    cls: type[Process], args: tuple[Any, ...], kwargs: dict[str, Any], parent: Cell | None, starter: Cell | None
+    cls: type[Process],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    parent: Cell | None,
+    starter: Cell | None,
 ) -> tuple[Process, Cell]:
     """Make the object and its cell; nothing knows of them yet."""
     cell = Cell(cls.__name__, cls.max_mailbox, parent, starter)
     process = cls.__new__(cls)
-    process._cell = cell  # noqa: SLF001
-    process._closers = []  # noqa: SLF001
-    process._continue = None  # noqa: SLF001
-    process._ignored = False  # noqa: SLF001
-    process._arguments = (args, kwargs)  # noqa: SLF001
+    process._cell = cell
+    process._closers = []
+    process._continue = None
+    process._ignored = False
+    process._arguments = (args, kwargs)
     _being_born.cell = cell
     try:
         pykka.ThreadingActor.__init__(process)
     finally:
         _being_born.cell = None
-    cell.trap_exit = cls._trap_exit_default  # noqa: SLF001
+    cell.trap_exit = cls._trap_exit_default
     cell.pid = Pid(process, cell)
     return process, cell
 
@@ -508,7 +517,7 @@ def _enter(process: Process, cell: Cell, name: Hashable | None, parent: Cell | N
     pykka.ActorRegistry.register(cell.pid)
     prepare_runtime()
     try:
-        process._start_actor_loop()  # noqa: SLF001
+        process._start_actor_loop()
     except RuntimeError:
         if parent is not None:
             untie(cell, parent)
@@ -611,6 +620,6 @@ def spawn(
     assert pid is not None
     if not monitor:
         return pid
-    ref = watch(pid._cell, caller, None, None)  # noqa: SLF001
+    ref = watch(pid._cell, caller, None, None)
     gate.put(None)
     return pid, ref
