@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from allm_actors.beam._cell import Cell
 
 
-class Interrupted(Exception):  # noqa: N818  a signal, like `KeyboardInterrupt`
+class Interrupted(Exception):
     """What was asked for runs in a scope that was interrupted."""
 
 
-class interruptible:  # noqa: N801  reads as the function it stands for
+class interruptible:
     """Tell the process of this thread how to end the blocking call inside the `with` block.
 
     Args:
@@ -82,7 +82,7 @@ class Scope:
     ```
     """
 
-    __slots__ = ("__weakref__", "_attached", "_home", "_interruptible", "_interrupted", "_lock", "_owned")
+    __slots__ = ("__weakref__", "_attached", "_home", "_interrupted", "_interruptible", "_lock", "_owned")
 
     def __init__(self) -> None:
         # Reentrant, for the garbage collector may run a finalizer that interrupts inside of any method here.
