@@ -12,7 +12,7 @@ from allm_actors.beam._signals import (
     checkpoint,
     current,
     demonitor,
-    exit,  # noqa: A004  OTP's word for it
+    exit,
     link,
     monitor,
     send,

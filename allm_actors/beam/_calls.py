@@ -7,6 +7,7 @@ Taking it out of there is what decides who answers, so the first answer counts a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import queue
 from itertools import count
@@ -223,17 +224,15 @@ class _LoopWaiter:
         self._loop, self._future = loop, future
 
     def put(self, item: Answer, /) -> None:
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._set, item)
-        except RuntimeError:
-            pass  # the loop is closed: nobody waits any more
 
     def _set(self, item: Answer) -> None:
         if not self._future.done():
             self._future.set_result(item)
 
 
-async def acall(dest: Pid | Hashable, request: Any, timeout: float = 5.0) -> Any:  # noqa: ASYNC109
+async def acall(dest: Pid | Hashable, request: Any, timeout: float = 5.0) -> Any:
     """`call` for a coroutine: the event loop goes on, and no thread waits.
 
     A cancelled `acall` abandons the call. Arguments, result and exceptions are those of `call`.

@@ -75,6 +75,7 @@ class Cell:
         "busy_since",
         "calls",
         "class_name",
+        "dead",
         "death_origin",
         "exit_reason",
         "expected",
@@ -86,7 +87,6 @@ class Cell:
         "links",
         "mailbox",
         "must_exit",
-        "dead",
         "names",
         "number",
         "parent",
@@ -205,8 +205,8 @@ class Cell:
     def die(self, reason: Any, *, killed: bool = False) -> bool:
         """Be dead, for everybody, from now on; `False` if that was so already.
 
-        In order: marked dead, names gone, links and monitors taken off, registry left, mailbox closed; pending
-        calls fail; links get the exit signal, watchers their `Down`.
+        In order: marked dead, names gone, links and monitors taken off, registry left, mailbox closed;
+        pending calls fail; links get the exit signal, watchers their `Down`.
         """
         with table.lock:
             if self.dead:
@@ -342,7 +342,7 @@ def _guarded(callback: Callable[[], Any], cell: Cell | None, event: str) -> None
     """Run a callback that must not raise; what it raises is logged."""
     try:
         callback()
-    except BaseException as exc:  # noqa: BLE001  whatever it is, the rest goes on
+    except BaseException as exc:
         log.error(event, error=describe(exc), **(facts(cell) if cell else {}))
 
 

@@ -29,13 +29,15 @@ def check_name(name: Any) -> None:
     try:
         hash(name)
     except TypeError:
-        raise TypeError(f"a name is a hashable value; this {type(name).__name__} holds one that is not") from None
+        raise TypeError(
+            f"a name is a hashable value; this {type(name).__name__} holds one that is not"
+        ) from None
 
 
 def receiver(dest: Any) -> Cell | None:
     """The process that a pid or a name means just now, `None` if there is none."""
     if isinstance(dest, Pid):
-        return dest._cell  # noqa: SLF001
+        return dest._cell
     check_name(dest)
     return table.names.get(dest)
 
@@ -54,7 +56,7 @@ def register(name: Hashable, pid: Pid) -> None:
     caller = current_process()
     if caller is not None:
         fence(caller)
-    claim(name, pid._cell)  # noqa: SLF001
+    claim(name, pid._cell)
 
 
 def claim(name: Hashable, cell: Cell) -> None:

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 def _all() -> list[Cell]:
     with table.lock:
-        cells = list(table.cells.values()) + [
-            cell for cell in table.zombies.values() if _thread_lives(cell)
-        ]
+        cells = list(table.cells.values()) + [cell for cell in table.zombies.values() if _thread_lives(cell)]
     return sorted(cells, key=lambda cell: cell.number)
 
 
@@ -42,8 +40,8 @@ def info(pid: Pid | Hashable | None = None) -> dict[str, Any]:
         pid: A pid or a registered name; `None` for the runtime.
 
     Returns:
-        For a process: `pid`, `class`, `state` (`starting`, `waiting`, `running`, `exiting`, `zombie`, `dead`),
-        `name`, `names`, `ancestors`, `links`, `monitors` (processes it watches), `monitored_by` (how many
+        For a process: `pid`, `class`, `state` (`starting`, `waiting`, `running`, `exiting`, `zombie`,
+        `dead`), `name`, `names`, `ancestors`, `links`, `monitors` (processes it watches), `monitored_by` (how many
         monitors stand on it), `mailbox_len`, `handled` (messages so far), `busy_for` (seconds in the current
         callback, `None` when waiting), `doing` (type of the message or the callback), `waits_for`, `uptime`
         (seconds), `exit_reason`. For the runtime: `processes`, `zombies` (a list of such records), `names`,
@@ -112,7 +110,7 @@ def stack_of(cell: Cell) -> str:
     """Where the thread of a process stands, as text."""
     thread = cell.thread
     ident = thread.ident if thread is not None else None
-    frame = sys._current_frames().get(ident) if ident is not None else None  # noqa: SLF001
+    frame = sys._current_frames().get(ident) if ident is not None else None
     if frame is None:
         return ""
     try:
@@ -165,9 +163,9 @@ def _line(cell: Cell) -> str:
 
 
 def _age(seconds: float) -> str:
-    if seconds < 60:  # noqa: PLR2004
+    if seconds < _MINUTE:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
+    minutes, rest = divmod(int(seconds), _MINUTE)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
@@ -180,4 +178,5 @@ def dump() -> None:
         log.warning("process.dump", **record, stack=stack_of(cell))
 
 
+_MINUTE = 60
 _AS_TEXT = ("pid", "ancestors", "links", "monitors", "waits_for", "exit_reason", "names", "name")

@@ -45,7 +45,7 @@ def ask(pid: Pid, message: Any, *, block: bool, timeout: float | None) -> Any:
     future: pykka.ThreadingFuture[Any] = pykka.ThreadingFuture()
     waiter = _FutureWaiter(future)
     try:
-        open_call(pid._cell, waiter, message, current_process())  # noqa: SLF001
+        open_call(pid._cell, waiter, message, current_process())
     except ProcessExit as error:
         waiter.put(Answer(error=error))
     return future.get(timeout=timeout) if block else future
@@ -54,7 +54,7 @@ def ask(pid: Pid, message: Any, *, block: bool, timeout: float | None) -> Any:
 def stop(pid: Pid, *, block: bool, timeout: float | None) -> Any:
     """Stop a process; whether it was alive, in a pykka future."""
     future: pykka.ThreadingFuture[bool] = pykka.ThreadingFuture()
-    cell = pid._cell  # noqa: SLF001
+    cell = pid._cell
     was_alive = not cell.dead
 
     def ended(down: Down) -> None:

@@ -13,7 +13,16 @@ from allm_actors.beam._check import seconds
 from allm_actors.beam._current import current_process
 from allm_actors.beam._names import receiver
 from allm_actors.beam.mailbox import Inbox, wait_for
-from allm_actors.beam.pid import CallingSelf, CallTimeout, Down, ExitMessage, NoProcess, NotAProcess, Pid, UnknownName
+from allm_actors.beam.pid import (
+    CallingSelf,
+    CallTimeout,
+    Down,
+    ExitMessage,
+    NoProcess,
+    NotAProcess,
+    Pid,
+    UnknownName,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -100,7 +109,7 @@ def _put(cell: Cell, item: Any, caller: Cell | None) -> bool:
     return not cell.dead
 
 
-def exit(dest: Pid | Hashable, reason: Any) -> None:  # noqa: A001  OTP's word for it
+def exit(dest: Pid | Hashable, reason: Any) -> None:
     """Send an exit signal.
 
     `"kill"` kills: the process is dead for everybody else when this returns. `"normal"` from another process
@@ -238,8 +247,8 @@ def monitor(dest: Pid | Hashable, to: Any = None) -> MonitorRef:
 
     Args:
         dest: A pid, or a registered name; dead or unknown gives a `Down` with `"noproc"` at once.
-        to: Where the `Down` goes: `None` for the calling process's own mailbox (`handle_info`), an `Inbox`, an
-            event queue, or a callable that takes the `Down`. The callable runs in the thread that ends the
+        to: Where the `Down` goes: `None` for the calling process's own mailbox (`handle_info`), an `Inbox`,
+            an event queue, or a callable that takes the `Down`. The callable runs in the thread that ends the
             process, must not block, and what it raises is logged.
 
     Raises:
@@ -270,7 +279,7 @@ def watch(target: Cell | None, owner: Cell | None, to: Any, name: Hashable | Non
     return ref
 
 
-def demonitor(ref: MonitorRef, flush: bool = True) -> None:  # noqa: FBT001, FBT002  OTP's signature
+def demonitor(ref: MonitorRef, flush: bool = True) -> None:
     """Remove a monitor: no `Down` of it afterwards. Idempotent.
 
     Args:

@@ -251,5 +251,3 @@ class Delivery:
     def valid(self) -> bool:
         """Whether it is still to be delivered."""
         return bool(self._active.active)
-
-

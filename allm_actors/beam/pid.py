@@ -189,7 +189,7 @@ class CallingSelf(ProcessExit):
         super().__init__("calling_self", pid, f"{pid} called itself; it cannot answer while it waits")
 
 
-class Ignore(Exception):  # noqa: N818  OTP's word for it
+class Ignore(Exception):
     """Raised in `init`: there is nothing to start; `start` returns `None`."""
 
 
@@ -378,7 +378,7 @@ class Pid(pykka.ActorRef[Any]):
 
         tell(self, message)
 
-    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:  # type: ignore[override]
+    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
         """Call the process; the reply, or a pykka future of it with `block=False`.
 
         Raises:
@@ -390,7 +390,7 @@ class Pid(pykka.ActorRef[Any]):
 
         return ask(self, message, block=block, timeout=timeout)
 
-    def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:  # type: ignore[override]
+    def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
         """Stop the process with reason `"normal"`; `False` if it was dead already."""
         from allm_actors.beam._pykka import stop
 
@@ -407,4 +407,4 @@ class Pid(pykka.ActorRef[Any]):
 
 def mailbox_of(pid: Pid) -> Mailbox:
     """The mailbox behind a pid."""
-    return pid._cell.mailbox  # noqa: SLF001
+    return pid._cell.mailbox

@@ -92,7 +92,7 @@ class Process(pykka.ThreadingActor):
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
             raise TypeError(
-                f"{cls.__name__} defines __init__, which would run in the starter's thread: define init instead"
+                f"{cls.__name__} defines __init__, which would run in the starter's thread; define init"
             )
         default = cls.__dict__.get("trap_exit")
         if isinstance(default, bool):
@@ -150,7 +150,7 @@ class Process(pykka.ThreadingActor):
         return self._cell.pid
 
     @property
-    def actor_ref(self) -> Pid:  # type: ignore[override]
+    def actor_ref(self) -> Pid:
         """The pid, under pykka's name."""
         return self._cell.pid
 
@@ -233,7 +233,7 @@ class Process(pykka.ThreadingActor):
     # --- pykka ----------------------------------------------------------------------------------------
 
     @staticmethod
-    def _create_actor_inbox() -> Mailbox:  # type: ignore[override]
+    def _create_actor_inbox() -> Mailbox:
         cell = _being_born.cell
         assert cell is not None
         return cell.mailbox
@@ -290,9 +290,9 @@ class Process(pykka.ThreadingActor):
 
     def _be_dead(self, reason: Any, *, begun: bool) -> None:
         cell = self._cell
-        if not cell.killed and "reason" in cell.told and cell.told["reason"][1] is not None:
-            if cell.told["reason"][0] is reason:
-                cell.death_origin = cell.told["reason"][1]
+        told, origin = cell.told.get("reason", (None, None))
+        if not cell.killed and origin is not None and told is reason:
+            cell.death_origin = origin
         if not begun and self._starter is not None:
             cell.expected = True  # the starter is told
         cell.die(reason)
@@ -448,6 +448,7 @@ def launch(
         parent: The process to link to before `init` runs, and whose end ends this one.
         wait: Whether to wait for `init`.
         label: What to call it in names and logs, instead of the class.
+        born: Called with the pid before its thread starts; what it raises calls the start off.
         born: Called with the pid before anything is entered or started; what it raises calls the start off.
     """
     limit = seconds("start_timeout", cls.start_timeout if timeout is None else timeout)
@@ -467,7 +468,7 @@ def launch(
     process._starter = answer
     if born is not None:
         born(cell.pid)
-    _enter(process, cell, name, parent)
+    _enter(process, cell, name, parent, born)
     if answer is None:
         return cell.pid
     return _await_birth(cell, answer, limit, starter, parent)
@@ -498,7 +499,13 @@ def _embody(
     return process, cell
 
 
-def _enter(process: Process, cell: Cell, name: Hashable | None, parent: Cell | None) -> None:
+def _enter(
+    process: Process,
+    cell: Cell,
+    name: Hashable | None,
+    parent: Cell | None,
+    born: Callable[[Pid], None] | None,
+) -> None:
     """Enter a process everywhere and start its thread; leave nothing behind if that fails."""
     if name is not None:
         try:
@@ -511,19 +518,29 @@ def _enter(process: Process, cell: Cell, name: Hashable | None, parent: Cell | N
         if not refused:
             table.cells[cell.number] = cell
     if refused or (parent is not None and not tie(cell, parent)):
-        cell.expected = True
-        cell.die("noproc")
+        _unborn(cell, None, "noproc")
         raise StartError("system_shutdown" if refused else "noproc")
     pykka.ActorRegistry.register(cell.pid)
     prepare_runtime()
     try:
+        if born is not None:
+            born(cell.pid)
+    except BaseException:
+        _unborn(cell, parent, "noproc")
+        raise
+    try:
         process._start_actor_loop()
     except RuntimeError:
-        if parent is not None:
-            untie(cell, parent)
-        cell.expected = True
-        cell.die("system_limit")
+        _unborn(cell, parent, "system_limit")
         raise StartError("system_limit" if not sys.is_finalizing() else "system_shutdown") from None
+
+
+def _unborn(cell: Cell, parent: Cell | None, reason: str) -> None:
+    """Leave nothing of a process whose thread was not started."""
+    if parent is not None:
+        untie(cell, parent)
+    cell.expected = True
+    cell.die(reason)
 
 
 def _await_birth(
@@ -541,8 +558,9 @@ def _await_birth(
     finally:
         if starter is not None:
             starter.waiting_for = None
-    if outcome is cell.pid:
-        return cell.pid
+    pid: Pid = cell.pid
+    if outcome is pid:
+        return pid
     if cell.thread is not None:
         cell.thread.join(0.5)
     if outcome is _IGNORED:

@@ -3,8 +3,8 @@
 Promises:
     - The threads of the layer are daemon threads, and one exit hook ends them before the interpreter is taken
       down; it never delays the exit by more than its deadline.
-    - A forked child starts with no processes: what it inherited is dead, and nothing waits for threads that do
-      not exist there.
+    - A forked child starts with no processes: what it inherited is dead, and nothing waits for threads that
+      do not exist there.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def configure(*, stack_size: int | None = None) -> None:
             raise TypeError(f"stack_size must be an int, not {type(stack_size).__name__}")
         before = threading.stack_size(stack_size)  # the system's own check
         threading.stack_size(before)
-    _process._stack_size = stack_size  # noqa: SLF001
+    _process._stack_size = stack_size
 
 
 def root() -> Pid:
@@ -109,7 +109,7 @@ def shutdown(timeout: float = 5.0) -> int:
         tops = [_roots.pop("root", None), _roots.pop("tasks", None)]
     for pid in tops:
         if pid is not None and pid.alive:
-            _end([pid._cell], deadline)  # noqa: SLF001
+            _end([pid._cell], deadline)
     while rest := _living():
         _end(rest, deadline)
         if time.monotonic() >= deadline:
@@ -118,7 +118,9 @@ def shutdown(timeout: float = 5.0) -> int:
         kill(cell, expected=True)
     _join(list(table.zombies.values()), max(deadline, time.monotonic() + 0.05))
     service.stop(max(0.05, deadline - time.monotonic()))
-    return sum(1 for cell in list(table.zombies.values()) if cell.thread is not None and cell.thread.is_alive())
+    return sum(
+        1 for cell in list(table.zombies.values()) if cell.thread is not None and cell.thread.is_alive()
+    )
 
 
 def _living() -> list[Cell]:
@@ -160,13 +162,13 @@ def _after_fork() -> None:
         cell.calls.clear()
         cell.timers.clear()
         cell.interrupters.clear()
-        cell.pid.actor_stopped._flag = True  # type: ignore[attr-defined]  # noqa: SLF001  its lock may be held
+        cell.pid.actor_stopped._flag = True  # type: ignore[attr-defined]
     table.forget()
     service.forget()
     set_current(None)
     _roots.clear()
-    global _root_lock  # noqa: PLW0603
+    global _root_lock
     _root_lock = threading.RLock()
     registry: Any = pykka.ActorRegistry
-    registry._actor_refs_lock = threading.RLock()  # noqa: SLF001
-    registry._actor_refs = [ref for ref in registry._actor_refs if not hasattr(ref, "_cell")]  # noqa: SLF001
+    registry._actor_refs_lock = threading.RLock()
+    registry._actor_refs = [ref for ref in registry._actor_refs if not hasattr(ref, "_cell")]

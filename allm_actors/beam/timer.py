@@ -78,7 +78,7 @@ class TimerService:
         timer = _Timer(next(self._numbers), time.monotonic() + delay, dest, message, period)
         self._live[timer.number] = timer
         if isinstance(dest, Pid):
-            cell = dest._cell  # noqa: SLF001
+            cell = dest._cell
             cell.timers[timer.number] = None
             if cell.dead:
                 self.cancel(timer.number)
@@ -182,7 +182,7 @@ class TimerService:
     def _untie(timer: _Timer) -> None:
         dest = timer.dest
         if isinstance(dest, Pid):
-            dest._cell.timers.pop(timer.number, None)  # noqa: SLF001
+            dest._cell.timers.pop(timer.number, None)
 
 
 def deliver(dest: Any, message: Any) -> None:
@@ -205,7 +205,7 @@ def deliver(dest: Any, message: Any) -> None:
 def _guarded(job: Callable[[], None]) -> None:
     try:
         job()
-    except BaseException as exc:  # noqa: BLE001  the other timers go on
+    except BaseException as exc:
         log.error("timer.failed", error=describe(exc))
 
 
