@@ -6,23 +6,17 @@ replaces the key of the call, literally, and whatever has the shape of a key, by
 Text that the model generated is never touched.
 """
 
-import copy
 import re
 from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
+from allm_actors.engine._secrets import KEY_SHAPES, REDACTED
 from allm_actors.errors import AllmError
 
 __all__ = ["REDACTED", "SHAPES_ONLY", "Redactor"]
 
-REDACTED = "[REDACTED]"
-
-_SHAPES = re.compile(
-    r"\b(?:(?:sk|rk|org|pa)-[A-Za-z0-9_-]{6,}"  # OpenAI, Anthropic (`sk-ant-`), Voyage
-    r"|AIza[A-Za-z0-9_-]{6,}|ya29\.[A-Za-z0-9_.-]{6,}"  # Google: API keys, OAuth tokens
-    r"|(?:sk|apikey)_[A-Za-z0-9_-]{6,})"  # ElevenLabs, TypeSafe
-)
+_SHAPES = re.compile(rf"{KEY_SHAPES.pattern}|\b(?:pa-|sk_|apikey_)[A-Za-z0-9_-]{{6,}}")
 _SHORTEST_LITERAL = 8  # replacing a shorter key wherever its letters stand would garble the text
 
 _E = TypeVar("_E", bound=AllmError)
@@ -56,7 +50,7 @@ class Redactor:
             return self.text(value)
         if isinstance(value, dict):
             return {self.json(key): self.json(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
+        if isinstance(value, list):
             return [self.json(item) for item in value]
         return value
 
@@ -65,15 +59,16 @@ class Redactor:
 
         The copy is chained to nothing.
         """
-        clean = copy.copy(error)
-        clean.message = self.text(error.message)
-        clean.args = tuple(self.json(arg) for arg in clean.args)
-        clean.cause = self.json(error.cause)
-        clean.metadata = self.json(error.metadata)
+        changes = {
+            "message": self.text(error.message),
+            "cause": self.json(error.cause),
+            "metadata": self.json(error.metadata),
+        }
         request_id = getattr(error, "request_id", None)
         if isinstance(request_id, str):
-            vars(clean)["request_id"] = self.text(request_id)
-        clean.__cause__ = clean.__context__ = None
+            changes["request_id"] = self.text(request_id)
+        clean = error.replace(**changes)
+        clean.__cause__ = None
         return clean
 
 

@@ -37,15 +37,18 @@ class StreamDecoder(ABC):
     `close` is called.
 
     Attributes:
-        started: A well-formed frame was decoded, and `MessageStarted` returned.
         finished: The provider said that the answer is complete, so the end of the body, a broken
             connection or silence is now a normal end: call `close`.
         done: The final frame was seen: call `close` at once, later bytes mean nothing.
     """
 
-    started: bool
-    finished: bool
-    done: bool
+    finished: bool = False
+    done: bool = False
+
+    @property
+    @abstractmethod
+    def started(self) -> bool:
+        """Whether a well-formed frame was decoded, and `MessageStarted` returned."""
 
     @abstractmethod
     def feed(self, frame: SSEEvent) -> list[Event]:
@@ -93,7 +96,7 @@ class Wire(ABC):
     def decode(
         self, body: dict[str, Any], request: Request, *, redactor: Redactor = SHAPES_ONLY
     ) -> Response:
-        """Read a whole 2xx body.
+        """Read a whole 2xx body, parsed by `_json.parse`.
 
         Raises:
             AdapterError: The body reports a failure or is not what the endpoint sends.

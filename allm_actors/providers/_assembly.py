@@ -1,0 +1,384 @@
+"""The one place where an answer is put together, whatever the provider.
+
+A decoder tells an `Assembly` what the wire said: a piece of text, a piece of a call's arguments, a usage. The
+assembly gives back our events in the order every consumer relies on, and at the end either the closing
+sequence of a stream or the `Response` of a whole body, made from the same facts.
+
+Guarantees:
+    - `MessageStarted` comes first and once. No delta is empty.
+    - A call is announced once, when its id and its name are both known; fragments that came earlier follow
+      as one delta. Ids are unique within the message.
+    - The closing sequence is: the whole text, if there was any; every call, in the order of first
+      appearance; the usage, if the provider sent any; the completed message.
+    - A call that never got a name is left out; one that never got an id is given one.
+"""
+
+import secrets
+from typing import Any, Literal
+
+from allm_actors.data import (
+    Event,
+    Image,
+    ImagePart,
+    Message,
+    MessageCompleted,
+    MessageStarted,
+    RawChunk,
+    Response,
+    TextCompleted,
+    TextDelta,
+    TextPart,
+    ToolCall,
+    ToolCallCompleted,
+    ToolCallDelta,
+    ToolCallStarted,
+    Usage,
+)
+from allm_actors.data._arguments import complete_arguments
+from allm_actors.providers._json import compact, plain
+from allm_actors.providers._redact import SHAPES_ONLY, Redactor
+
+__all__ = ["Assembly", "Finish", "PartialCall", "response_events"]
+
+Finish = Literal["stop", "length", "tool_calls", "content_filter", "other"]
+
+_NOTHING: Any = object()
+
+
+def generated_id() -> str:
+    """Return a fresh tool-call id."""
+    return f"call_{secrets.token_hex(12)}"
+
+
+class PartialCall:
+    """A tool call of which something has been seen.
+
+    Attributes:
+        wire_id: What the wire calls it; our `id` differs where that one was missing or taken.
+        id: Empty until known.
+        name: Empty until known.
+        whole: The arguments as one JSON value, for wires that send them so; fragments win over it.
+        facts: What goes into the call's `provider_data`.
+    """
+
+    __slots__ = ("_held", "_pieces", "announced", "facts", "id", "name", "whole", "wire_id")
+
+    def __init__(self) -> None:
+        self.wire_id = self.id = self.name = ""
+        self.announced = False
+        self.whole: Any = _NOTHING
+        self.facts: dict[str, Any] = {}
+        self._pieces: list[str] = []
+        self._held: list[str] = []
+
+    @property
+    def sent(self) -> str:
+        """The argument text so far, held back or delivered."""
+        return "".join(self._pieces)
+
+    def add(self, fragment: str) -> None:
+        """Take one more piece of the argument text."""
+        self._pieces.append(fragment)
+        if not self.announced:
+            self._held.append(fragment)
+
+    def release(self) -> str:
+        """Return what was held back, and hold back no more."""
+        self.announced = True
+        held, self._held = "".join(self._held), []
+        return held
+
+    def complete(self, provider: str) -> ToolCall:
+        """Return the finished call. Broken arguments become `{}` and keep their text."""
+        raw = self.sent
+        if not raw and self.whole is not _NOTHING:
+            raw = compact(self.whole)
+        arguments, raw = complete_arguments(raw)
+        return ToolCall(
+            id=self.id,
+            name=self.name,
+            arguments=arguments,
+            raw_arguments=raw,
+            provider_data={provider: self.facts} if self.facts else {},
+        )
+
+
+class Assembly:
+    """One answer in the making. Serves one thread.
+
+    Attributes:
+        events: What has not been drained yet, in order.
+        started: The message was opened.
+        response_id: As the provider named it.
+        model: As the provider named it.
+        usage: What the provider reported, or `None`.
+        finish_reason: Ours, before calls and refusals are weighed in; `None` if the provider gave none.
+        raw_finish_reason: The provider's own word.
+        facts: What goes into the `provider_data` of the response and of `MessageCompleted`.
+        message_facts: What goes into that of the message, to be sent back with it.
+        reasoning: Pieces of the readable reasoning.
+        refusal: Pieces of the refusal.
+        calls: The calls, in order of first appearance.
+    """
+
+    __slots__ = (
+        "_content",
+        "_ids",
+        "calls",
+        "events",
+        "facts",
+        "finish_reason",
+        "message_facts",
+        "model",
+        "provider",
+        "raw_finish_reason",
+        "reasoning",
+        "redactor",
+        "refusal",
+        "response_id",
+        "started",
+        "texts",
+        "usage",
+    )
+
+    def __init__(self, provider: str, *, redactor: Redactor = SHAPES_ONLY) -> None:
+        self.provider, self.redactor = provider, redactor
+        self.events: list[Event] = []
+        self.started = False
+        self.response_id: str | None = None
+        self.model: str | None = None
+        self.usage: Usage | None = None
+        self.finish_reason: Finish | None = None
+        self.raw_finish_reason: str | None = None
+        self.facts: dict[str, Any] = {}
+        self.message_facts: dict[str, Any] = {}
+        self.texts: list[str] = []
+        self.reasoning: list[str] = []
+        self.refusal: list[str] = []
+        self.calls: list[PartialCall] = []
+        self._content: list[TextPart | ImagePart] = []  # filled only where there are images
+        self._ids: set[str] = set()
+
+    def drain(self) -> list[Event]:
+        """Return the events since the last call."""
+        events, self.events = self.events, []
+        return events
+
+    # -- what the wire says ----------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """The first well-formed wire event is here."""
+        if not self.started:
+            self.started = True
+            self.events.append(MessageStarted(message=Message(role="assistant", content="")))
+
+    def text(self, delta: str) -> None:
+        """A piece of the answer's text."""
+        if delta:
+            self.texts.append(delta)
+            self.events.append(TextDelta(id=None, delta=delta))
+
+    def thought(self, delta: str, index: int = 0) -> None:
+        """A piece of readable reasoning."""
+        if delta:
+            self.reasoning.append(delta)
+            self.events.append(RawChunk(kind="thinking_delta", payload={"index": index, "delta": delta}))
+
+    def refused(self, delta: str) -> None:
+        """A piece of the words in which the model declines."""
+        if delta:
+            self.refusal.append(delta)
+            self.events.append(RawChunk(kind="refusal_delta", payload={"delta": delta}))
+
+    def image(self, mime_type: str, data: str) -> None:
+        """An image the model drew, base64 as sent; it stands where it came between the texts."""
+        self._gather_text()
+        self._content.append(ImagePart(image=Image.from_base64(data, mime_type)))
+        self.events.append(RawChunk(kind="image", payload={"mime_type": mime_type, "data": data}))
+
+    def unknown(self, name: str | None, data: Any) -> None:
+        """A wire event nobody here knows: passed on as it is, secrets aside."""
+        payload = {"provider": self.provider, "event": name, "data": plain(data)}
+        self.events.append(RawChunk(kind="unknown_event", payload=self.redactor.json(payload)))
+
+    def new_call(self, *, whole: Any = _NOTHING) -> PartialCall:
+        """A tool call appears."""
+        call = PartialCall()
+        call.whole = whole
+        self.calls.append(call)
+        return call
+
+    def identify(self, call: PartialCall, wire_id: Any, name: Any) -> None:
+        """Something of a call's identity: the first non-empty id and name count.
+
+        Values that are no strings are ignored. Knowing both announces the call.
+        """
+        if not call.wire_id and isinstance(wire_id, str) and wire_id:
+            call.wire_id = wire_id
+        if not call.name and isinstance(name, str) and name:
+            call.name = name
+        if not call.announced and call.wire_id and call.name:
+            self._announce(call)
+
+    def identify_by_name(self, call: PartialCall, name: Any) -> None:
+        """Name a call that will never have an id of its own: it is given one and announced."""
+        if not call.name and isinstance(name, str):
+            call.name = name
+        if not call.announced and call.name:
+            self._announce(call)
+
+    def arguments(self, call: PartialCall, fragment: str) -> None:
+        """A piece of a call's argument text; held back until the call can be announced."""
+        if fragment:
+            call.add(fragment)
+            if call.announced:
+                self.events.append(ToolCallDelta(id=call.id, arguments_delta=fragment))
+
+    # -- the end ---------------------------------------------------------------------------------------
+
+    def close(self) -> list[Event]:
+        """Return what is left and the closing sequence."""
+        self.open()
+        calls = self._complete_calls()
+        text = "".join(self.texts)
+        if text:
+            self.events.append(TextCompleted(id=None, text=text))
+        self.events.extend(
+            ToolCallCompleted(
+                id=call.id,
+                name=call.name,
+                arguments=call.arguments,
+                raw_arguments=call.raw_arguments or "{}",
+                provider_data=call.provider_data,
+            )
+            for call in calls
+        )
+        if self.usage is not None:
+            self.events.append(RawChunk(kind="usage", payload=self.usage))
+        self.events.append(
+            MessageCompleted(
+                message=self._message(text, calls),
+                finish_reason=self._finish(calls),
+                raw_finish_reason=self._named(self.raw_finish_reason),
+                response_id=self._named(self.response_id),
+                model=self._named(self.model),
+                usage=self.usage,
+                reasoning="".join(self.reasoning) or None,
+                refusal="".join(self.refusal) or None,
+                provider_data=self._tagged(self.facts),
+            )
+        )
+        return self.drain()
+
+    def response(self, raw: Any) -> Response:
+        """Return the response of a whole body, which is `raw`."""
+        calls = self._complete_calls()
+        text = "".join(self.texts)
+        return Response(
+            id=self._named(self.response_id),
+            model=self._named(self.model),
+            message=self._message(text, calls),
+            output_text=text,
+            tool_calls=calls,
+            finish_reason=self._finish(calls),
+            raw_finish_reason=self._named(self.raw_finish_reason),
+            reasoning="".join(self.reasoning) or None,
+            refusal="".join(self.refusal) or None,
+            usage=self.usage if self.usage is not None else Usage(),
+            raw=plain(raw),
+            provider_data=self._tagged(self.facts),
+        )
+
+    # -- how it is done --------------------------------------------------------------------------------
+
+    def _announce(self, call: PartialCall) -> None:
+        if call.wire_id and call.wire_id not in self._ids:
+            call.id = call.wire_id
+        else:
+            call.id = generated_id()
+            call.facts["generated_id"] = True
+        self._ids.add(call.id)
+        held = call.release()
+        self.events.append(ToolCallStarted(id=call.id, name=call.name))
+        if held:
+            self.events.append(ToolCallDelta(id=call.id, arguments_delta=held))
+
+    def _complete_calls(self) -> list[ToolCall]:
+        named = [call for call in self.calls if call.name]
+        for call in named:
+            if not call.announced:
+                self._announce(call)
+        return [call.complete(self.provider) for call in named]
+
+    def _finish(self, calls: list[ToolCall]) -> Finish:
+        finish = self.finish_reason
+        if finish is None:
+            return "tool_calls" if calls else "other"
+        if finish == "stop" and self.refusal:
+            return "content_filter"
+        if finish == "stop" and calls:
+            return "tool_calls"  # some providers say so only by sending calls
+        return finish
+
+    def _message(self, text: str, calls: list[ToolCall]) -> Message:
+        content: str | list[TextPart | ImagePart] = text
+        if self._content:
+            self._gather_text()
+            content = self._content
+        return Message(
+            role="assistant",
+            content=content,
+            tool_calls=calls,
+            provider_data=self._tagged(self.message_facts),
+        )
+
+    def _gather_text(self) -> None:
+        """Make one part of the text that came since the last image."""
+        gathered = sum(len(part.text) for part in self._content if isinstance(part, TextPart))
+        if text := "".join(self.texts)[gathered:]:
+            self._content.append(TextPart(text=text))
+
+    def _tagged(self, facts: dict[str, Any]) -> dict[str, Any]:
+        return {self.provider: plain(facts)} if facts else {}
+
+    def _named(self, name: str | None) -> str | None:
+        return None if name is None else self.redactor.literal(name)
+
+
+def response_events(response: Response) -> list[Event]:
+    """Return the events of a stream that would fold to `response`, its text in one piece."""
+    message = response.message or Message(role="assistant", content="")
+    text = response.output_text
+    events: list[Event] = [MessageStarted(message=Message(role="assistant", content=""))]
+    if text:
+        events.append(TextDelta(id=None, delta=text))
+    events.extend(ToolCallStarted(id=call.id, name=call.name) for call in response.tool_calls)
+    if text:
+        events.append(TextCompleted(id=None, text=text))
+    events.extend(
+        ToolCallCompleted(
+            id=call.id,
+            name=call.name,
+            arguments=call.arguments,
+            raw_arguments=call.raw_arguments or "{}",
+            provider_data=call.provider_data,
+        )
+        for call in response.tool_calls
+    )
+    reported = response.usage != Usage()
+    if reported:
+        events.append(RawChunk(kind="usage", payload=response.usage))
+    events.append(
+        MessageCompleted(
+            message=message,
+            finish_reason=response.finish_reason,
+            raw_finish_reason=response.raw_finish_reason,
+            response_id=response.id,
+            model=response.model,
+            usage=response.usage if reported else None,
+            reasoning=response.reasoning,
+            refusal=response.refusal,
+            provider_data=response.provider_data,
+        )
+    )
+    return events
