@@ -1,0 +1,98 @@
+"""The commands and their options, as typer reads them."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from typing import Annotated
+
+import typer
+
+from allm_actors._version import __version__
+from allm_actors.cli._chat import Chat
+
+app = typer.Typer(
+    help="Stream a language model's answer through supervised processes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Provider(enum.StrEnum):
+    """Who answers."""
+
+    FAKE = "fake"
+    LOCAL = "local"
+    OPENAI = "openai"
+
+
+def _version(asked: bool) -> None:  # noqa: FBT001  # typer's calling convention
+    if asked:
+        sys.stdout.write(f"allm-actors {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def chat(  # noqa: PLR0913  # one parameter for each option
+    prompt: Annotated[
+        str | None, typer.Argument(help="What to ask. Without it, or with '-': standard input.")
+    ] = None,
+    *,
+    provider: Annotated[
+        Provider | None,
+        typer.Option(
+            help="'local': a small model on this machine. 'openai': OpenAI, or any server that speaks its "
+            "Chat Completions (see --base-url). 'fake': a scripted server on loopback. "
+            "Default: openai if --base-url is given, else local.",
+        ),
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(help="Base URL of an OpenAI-compatible server, e.g. http://localhost:11434/v1."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model's name; for 'local' the path of a GGUF file.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="A system message to put before the prompt.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 to 2.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="The longest answer, in tokens.")] = None,
+    show_events: Annotated[
+        bool, typer.Option("--show-events", help="Show every event, one a line, instead of the text.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Let the library's log through, to standard error.")
+    ] = False,
+) -> None:
+    """Ask a model once and show its answer as it arrives.
+
+    Prints the time to the first token and the tokens per second at the end, on standard error.
+    Ctrl-C halts the model and exits with code 130; a failure is one line and code 1.
+    """
+    chosen = provider or (Provider.OPENAI if base_url else Provider.LOCAL)
+    if base_url is not None and chosen is not Provider.OPENAI:
+        raise typer.BadParameter(f"needs --provider openai, not {chosen.value}", param_hint="--base-url")
+    code = Chat(
+        provider=chosen.value,
+        base_url=base_url,
+        model=model,
+        system=system,
+        options={
+            name: value
+            for name, value in (("temperature", temperature), ("max_tokens", max_tokens))
+            if value is not None
+        },
+        show_events=show_events,
+        verbose=verbose,
+    ).run(prompt)
+    raise typer.Exit(code)

