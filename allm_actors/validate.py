@@ -1,0 +1,10 @@
+"""What data means: `request`, `message`, `tool`, `thread` and `session` return `None` or raise `ValidationError`.
+
+    from allm_actors import validate
+
+    validate.request(allm_actors.request("hello"))
+"""
+
+from allm_actors.data.validation import message, request, session, thread, tool
+
+__all__ = ["message", "request", "session", "thread", "tool"]
