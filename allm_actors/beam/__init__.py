@@ -7,6 +7,7 @@ from allm_actors.beam._calls import NO_REPLY, Sender, acall, call
 from allm_actors.beam._cell import MonitorRef
 from allm_actors.beam._names import register, registered, unregister, whereis
 from allm_actors.beam._observe import dump, info, processes, tree
+from allm_actors.beam._publish import publish, snapshot, socket_directory, unpublish
 from allm_actors.beam._signals import (
     cast,
     checkpoint,
@@ -104,6 +105,7 @@ __all__ = [
     "link",
     "monitor",
     "processes",
+    "publish",
     "read_timer",
     "register",
     "registered",
@@ -113,10 +115,13 @@ __all__ = [
     "send_interval",
     "shutdown",
     "sleep",
+    "snapshot",
+    "socket_directory",
     "spawn",
     "stop",
     "tree",
     "unlink",
+    "unpublish",
     "unregister",
     "whereis",
 ]

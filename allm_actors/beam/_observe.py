@@ -103,6 +103,8 @@ def state_of(cell: Cell) -> str:
     """What a process is at just now."""
     if cell.dead:
         return "zombie" if cell.number in table.zombies and _thread_lives(cell) else "dead"
+    if cell.state == "running" and cell.interrupters:
+        return "waiting"  # in a blocking call that an exit can end
     return cell.state
 
 

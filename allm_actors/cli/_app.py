@@ -96,3 +96,28 @@ def chat(  # noqa: PLR0913  # one parameter for each option
         verbose=verbose,
     ).run(prompt)
     raise typer.Exit(code)
+
+
+@app.command()
+def top(
+    target: Annotated[
+        str | None,
+        typer.Argument(help="Process id or socket of the program. Without it: the only one that publishes."),
+    ] = None,
+    *,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one snapshot and end.")] = False,
+) -> None:
+    """Watch a program's processes: what restarts, what is stuck, who waits for whom.
+
+    The program has to call `allm_actors.beam.publish()`. Ctrl-C ends the view, not the program.
+    """
+    from rich.console import Console
+
+    from allm_actors.cli._top import NothingToWatchError, find, watch
+
+    try:
+        watch(find(target), interval=interval, once=once, console=Console())
+    except NothingToWatchError as error:
+        typer.echo(f"allm-actors: {error}", err=True)
+        raise typer.Exit(1) from None
