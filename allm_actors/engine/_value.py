@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 _by_tag: dict[str, list[type[AdapterValue]]] = {}
 
 
+def _dump(value: Any, info: core_schema.SerializationInfo) -> Any:
+    """Write what a slot holds with the fields of its own class."""
+    if not isinstance(value, AdapterValue):
+        return value
+    return value.model_dump(
+        mode=info.mode, exclude_none=info.exclude_none, exclude_defaults=info.exclude_defaults
+    )
+
+
 class AdapterValue(Model):
     """A frozen configuration that JSON can name by its `provider` tag."""
 
@@ -124,12 +133,3 @@ class AdapterValue(Model):
         for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
             object.__setattr__(twin, name, getattr(self, name))
         return twin
-
-
-def _dump(value: Any, info: core_schema.SerializationInfo) -> Any:
-    """Write what a slot holds with the fields of its own class."""
-    if not isinstance(value, AdapterValue):
-        return value
-    return value.model_dump(
-        mode=info.mode, exclude_none=info.exclude_none, exclude_defaults=info.exclude_defaults
-    )

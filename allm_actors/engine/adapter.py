@@ -46,7 +46,7 @@ class CallContext(Model):
     """
 
     request_id: str = Field(default_factory=new_request_id, min_length=1)
-    api_key: SecretStr | None = None
+    api_key: SecretStr | None = Field(default=None, exclude=True)
     """What key look-up found; a connection looks nowhere else."""
     connect_timeout: Seconds = 10.0
     """Establishing TCP and TLS."""
@@ -58,7 +58,7 @@ class CallContext(Model):
     """Time without content. Kept above the adapter."""
     deadline: Seconds = math.inf
     """The whole call as its user sees it, retries included. Kept above the adapter."""
-    options: JsonObject = {}
+    options: JsonObject = Field(default_factory=dict)
     """Every option the library does not know; adapters accept unknown ones."""
     retry: Retry | None = None
     """For information: adapters never retry."""
@@ -108,14 +108,22 @@ class Connection:
 
         Folds `stream` unless a subclass knows a shorter way.
         """
-        with self.stream(request, call) as events:
-            response = StreamCollector.collect(events).response()
-        if response.error is not None:
-            raise response.error.replace()  # a copy: the one in the data gets no traceback
-        return response.model_copy(update={"request_id": call.request_id})
+        return fold(self.stream(request, call), call)
 
     def close(self) -> None:
         """Give everything back. Called once, when the owning process ends or replaces it."""
+
+
+def fold(stream: AdapterStream, call: CallContext) -> Response:
+    """Read a stream to its end and give its answer, or raise the error it ended with.
+
+    The stream is closed in all cases.
+    """
+    with stream:
+        response = StreamCollector.collect(stream).response()
+    if response.error is not None:
+        raise response.error.replace()  # a copy: the one in the data gets no traceback
+    return response.model_copy(update={"request_id": call.request_id})
 
 
 _UNREAD, _OPEN, _ENDED = "unread", "open", "ended"

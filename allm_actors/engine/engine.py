@@ -30,7 +30,7 @@ class Engine(Model):
     """What answers; a class stands for its value without arguments."""
     model: str | ModelRef | None = None
     """The model of requests that name none."""
-    tools: list[Tool] = []
+    tools: list[Tool] = Field(default_factory=list)
     """The tools of steps and chats; a single request has its own."""
     tool_executor: InstanceOf[ToolExecutor] | type[ToolExecutor] | None = Field(default=None, exclude=True)
     """How tools are run; not serialised."""
@@ -38,13 +38,13 @@ class Engine(Model):
         default=None, exclude=True
     )
     """How results are written for the model; not serialised."""
-    params: JsonObject = {}
+    params: JsonObject = Field(default_factory=dict)
     """Options of every call, underneath those the call gives itself."""
-    context: dict[str, Opaque] = {}
+    context: dict[str, Opaque] = Field(default_factory=dict)
     """The caller's own objects, for tool handlers."""
     retry: Retry | None = Retry()
     """When a failed attempt is made again; `None` for never."""
-    metadata: JsonObject = {}
+    metadata: JsonObject = Field(default_factory=dict)
     """The caller's; the library writes nothing into it."""
 
     @model_validator(mode="before")

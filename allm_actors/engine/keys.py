@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from pydantic import SecretStr
 
 from allm_actors.engine._dotenv import read_dotenv
 from allm_actors.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KeySource = Literal["call", "runtime", "config", "env", "dotenv"]
 

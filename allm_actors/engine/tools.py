@@ -10,13 +10,14 @@ import json
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from allm_actors.errors import StreamError, ToolError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from allm_actors.data import Tool, ToolCall
     from allm_actors.engine.engine import Engine
     from allm_actors.engine.processes import EngineRef
