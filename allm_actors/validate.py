@@ -1,8 +1,8 @@
-"""What data means: `request`, `message`, `tool`, `thread` and `session` return `None` or raise `ValidationError`.
+"""What data means: each function returns `None`, or raises `ValidationError` with all problems.
 
-    from allm_actors import validate
+from allm_actors import validate
 
-    validate.request(allm_actors.request("hello"))
+validate.request(allm_actors.request("hello"))
 """
 
 from allm_actors.data.validation import message, request, session, thread, tool

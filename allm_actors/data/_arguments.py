@@ -23,7 +23,8 @@ def parse_arguments(text: str) -> dict[str, Any] | None:
 def complete_arguments(text: str) -> tuple[dict[str, Any], str]:
     """Return `arguments` and `raw_arguments` for the whole argument text of a call.
 
-    No text is a call without arguments, `{}` and `"{}"`. Text that is no JSON object gives `{}` and is kept verbatim.
+    No text is a call without arguments, `{}` and `"{}"`. Text that is no JSON object gives `{}` and is kept
+    verbatim.
     """
     if not text:
         return {}, "{}"

@@ -36,7 +36,8 @@ def check_handler(handler: Callable[..., Any]) -> Callable[..., Any]:
     signature = _signature(handler)
     if signature is not None and not _takes(signature, 1) and not _takes(signature, 2):
         raise ValueError(
-            f"a handler takes the arguments dict, and at most the tool context after it; this one takes {signature}"
+            "a handler takes the arguments dict, and at most the tool context after it; "
+            f"this one takes {signature}"
         )
     return handler
 
@@ -44,8 +45,8 @@ def check_handler(handler: Callable[..., Any]) -> Callable[..., Any]:
 def wants_context(handler: Callable[..., Any]) -> bool:
     """Whether a handler takes a `ToolContext` as its second positional argument.
 
-    It does if its second positional parameter is required, or named `ctx` or `context`, or, with no such parameter, if it takes
-    `*args`. A callable that cannot be inspected gets the arguments alone.
+    It does if its second positional parameter is required, or named `ctx` or `context`, or, with no such
+    parameter, if it takes `*args`. A callable that cannot be inspected gets the arguments alone.
     """
     signature = _signature(handler)
     if signature is None:
@@ -149,7 +150,7 @@ class _PlainSchema(GenerateJsonSchema):
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - pydantic's own declaration
 
-    def field_title_should_be_set(self, schema: Any) -> bool:
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
         return False
 
 
@@ -163,7 +164,7 @@ def _found(module: str, qualname: str) -> Any:
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[dict[str, tuple[Any, Any]], list[str]]:
-    """Tell a function's arguments (hint and default, by name) from the parameters that receive the context."""
+    """Tell arguments (hint and default, by name) from the parameters that receive the context."""
     fields: dict[str, tuple[Any, Any]] = {}
     contexts: list[str] = []
     where = _name_of(function)
@@ -223,7 +224,7 @@ def _is_context(hint: Any) -> bool:
 
 
 def _arguments_model(name: str, fields: dict[str, tuple[Any, Any]]) -> type[pydantic.BaseModel]:
-    """Build the model that arguments are validated into; its fields have names that cannot clash with pydantic's."""
+    """Build the model that arguments are validated into; no name of a field can clash with pydantic's."""
     declared: dict[str, Any] = {}
     for index, (alias, (hint, default)) in enumerate(fields.items()):
         if isinstance(default, FieldInfo):

@@ -1,7 +1,8 @@
 """Any object as JSON, if the whole of it can be; else as its `repr`.
 
-What can be: JSON values, tuples among them (written as arrays), pydantic models, dataclasses and the library's errors, at
-any depth. One part that cannot be makes the whole value its `repr`, for half an object would pass for the object.
+What can be: JSON values, tuples among them (written as arrays), pydantic models, dataclasses and the
+library's errors, at any depth. One part that cannot be makes the whole value its `repr`, for half an object
+would pass for the object.
 """
 
 import dataclasses

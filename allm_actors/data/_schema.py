@@ -23,7 +23,7 @@ def normalize_schema(schema: Any) -> Any:
 
 @contextmanager
 def field_named_schema() -> Iterator[None]:
-    """Let a model be defined whose field is called `schema`: pydantic warns that the name was once a method of its own."""
+    """Let a model have a field called `schema`, of which pydantic warns: it had such a method once."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message='Field name "schema"', category=UserWarning)
         yield

@@ -10,8 +10,13 @@ import pydantic
 from pydantic import SecretStr
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-_SHAPES = r"(?:(?:sk|rk|org)-[A-Za-z0-9_-]{6,}|AIza[A-Za-z0-9_-]{6,}|ya29\.[A-Za-z0-9_.-]{6,}|pa-[A-Za-z0-9_-]{6,}|sk_[A-Za-z0-9_-]{6,}|apikey_[A-Za-z0-9_-]{6,})"
-KEY_SHAPES = re.compile(rf"(?<![A-Za-z0-9_]){_SHAPES}")
+_SHAPES = (
+    r"(?:sk|rk|org|pa)-[A-Za-z0-9_-]{6,}"
+    r"|(?:sk|apikey)_[A-Za-z0-9_-]{6,}"
+    r"|AIza[A-Za-z0-9_-]{6,}"
+    r"|ya29\.[A-Za-z0-9_.-]{6,}"
+)
+KEY_SHAPES = re.compile(rf"\b(?:{_SHAPES})")
 """Finds what looks like a provider's key, anywhere in a text."""
 
 REDACTED = "[REDACTED]"
@@ -29,7 +34,13 @@ def looks_like_key(text: str) -> bool:
 
 
 def redact(text: str, *keys: str | SecretStr | None) -> str:
-    """Return a text with these keys (from 8 characters on), and all that looks like one, replaced by `[REDACTED]`."""
+    """Return a text with keys replaced by `[REDACTED]`.
+
+    Args:
+        text: What a provider wrote.
+        keys: Known keys; shorter ones than 8 characters would garble texts and are left. Whatever has the
+            shape of a key is replaced too.
+    """
     for key in keys:
         literal = key.get_secret_value() if isinstance(key, SecretStr) else key
         if literal and len(literal) >= _LITERAL_KEY:
@@ -48,20 +59,17 @@ def refuse_keys(value: Any, *, title: str, loc: tuple[str | int, ...] = ()) -> N
         loc: Where the value stands in it.
 
     Raises:
-        pydantic.ValidationError: There is one. Each place is listed; no value is in its text or in `errors()`.
+        pydantic.ValidationError: There is one. Each place is listed; no value is in its text or in
+        `errors()`.
     """
     problems: list[InitErrorDetails] = []
-    _collect(value, loc, problems, bool(loc) and loc[-1] == "headers", set())
+    _collect(value, loc, problems, set())
     if problems:
         raise pydantic.ValidationError.from_exception_data(title, problems, hide_input=True)
 
 
 def _collect(
-    value: Any,
-    loc: tuple[str | int, ...],
-    problems: list[InitErrorDetails],
-    is_headers: bool,
-    above: set[int],  # noqa: FBT001 - private
+    value: Any, loc: tuple[str | int, ...], problems: list[InitErrorDetails], above: set[int]
 ) -> None:
     if isinstance(value, SecretStr) or (isinstance(value, str) and looks_like_key(value)):
         _refuse(
@@ -69,6 +77,7 @@ def _collect(
         )
     elif isinstance(value, dict | list | tuple) and id(value) not in above:
         above.add(id(value))
+        is_headers = bool(loc) and loc[-1] == "headers"
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             where = (*loc, key if isinstance(key, int) else str(key))
             if key == "api_key":
@@ -76,10 +85,10 @@ def _collect(
             elif is_headers and isinstance(key, str) and key.lower() in _CREDENTIAL_HEADERS:
                 _refuse(problems, where, "Credential headers are made from the key of the call, never stored")
             else:
-                _collect(item, where, problems, key == "headers", above)
+                _collect(item, where, problems, above)
         above.discard(id(value))
 
 
 def _refuse(problems: list[InitErrorDetails], loc: tuple[str | int, ...], text: str) -> None:
-    error = PydanticCustomError("secret", text)  # type: ignore[arg-type] # a LiteralString, as all callers pass
+    error = PydanticCustomError("secret", text)
     problems.append(InitErrorDetails(type=error, loc=loc, input=_HIDDEN))

@@ -112,7 +112,8 @@ class Turn:
         """Return the step that this turn, with this response, comes to.
 
         Args:
-            response: Its calls give the order of results and halts, its finish reason tells whether they count.
+            response: Its calls give the order of results and halts, its finish reason tells whether they
+                count.
             thread: The conversation after the step.
             fields: Further fields of the result.
         """

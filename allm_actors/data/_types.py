@@ -22,17 +22,16 @@ def type_problems(value: Any, path: _Path, but: Collection[str] = ()) -> Iterato
     if not isinstance(value, BaseModel):
         return
     fields = {name: value.__dict__[name] for name in type(value).model_fields if name in value.__dict__}
-    wrong: set[str | int] = set()
     try:
         type(value).__pydantic_validator__.validate_python(dict(fields))
     except pydantic.ValidationError as error:
         for line in error.errors(include_url=False, include_context=False, include_input=False):
             name = line["loc"][0] if line["loc"] else ""
             if name not in but:
-                wrong.add(name)
-                yield FieldError((*path, *line["loc"]), "required" if line["type"] == "missing" else "invalid_type")
+                reason = "required" if line["type"] == "missing" else "invalid_type"
+                yield FieldError((*path, *line["loc"]), reason)
     for name, held in fields.items():
-        if name not in but and name not in wrong:
+        if name not in but:
             yield from _inner_problems(held, (*path, name))
 
 

@@ -1,11 +1,11 @@
 """The base of all data models, and the field types they share.
 
 Guarantees:
-    - Models are frozen and strict: `"1"` is no int, `True` is no number, a tuple is no list, and an unknown field is
-      an error. A dict of a model's fields stands for the model.
+    - Models are frozen and strict: `"1"` is no int, `True` is no number, a tuple is no list, and an unknown
+      field is an error. A dict of a model's fields stands for the model.
     - Lists and dicts are copied at construction; nothing in the library mutates what it finds in a model.
-    - JSON both ways is pydantic's: `model_dump_json()` and `model_validate_json(text)` are inverse, and decoding is as
-      strict as construction.
+    - JSON both ways is pydantic's: `model_dump_json()` and `model_validate_json(text)` are inverse, and
+      decoding is as strict as construction.
 """
 
 import base64
@@ -106,14 +106,14 @@ Bytes = Annotated[bytes, WrapValidator(_read_bytes), PlainSerializer(_write_byte
 def OneOf(expected: str, **branches: Any) -> Any:  # noqa: N802 - reads as a type, like pydantic's own `Field`
     """Annotate a field that takes one of several types, so that errors lead to the value itself.
 
-    Pydantic's unions put the name of the branch into every path. Here the value's own type picks the branch, only that
-    branch reports problems, and its name is left out.
+    Pydantic's unions put the name of the branch into every path. Here the value's own type picks the
+    branch, only that branch reports problems, and its name is left out.
 
     Args:
         expected: What the value should be, for the error when no branch fits.
-        branches: Type by label: `str_`, `list_` and `dict_` are taken by values of these types; any other label is a
-            model, taken by its instances, and by dicts whose `type` is the label. A dict without a `type` goes to
-            the only model there is.
+        branches: Type by label: `str_`, `list_` and `dict_` are taken by values of these types; any other
+            label is a model, taken by its instances, and by dicts whose `type` is the label. A dict without
+            a `type` goes to the only model there is.
     """
 
     def build(_source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

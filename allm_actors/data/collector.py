@@ -1,8 +1,8 @@
 """The fold of a stream of events into a response, a step's result, a chat's result.
 
 Guarantees:
-    - `apply` costs the same however long the text has become, and never raises for an event: what is not one, or has no
-      effect here, changes nothing.
+    - `apply` costs the same however long the text has become, and never raises for an event: what is not
+      one, or has no effect here, changes nothing.
     - Everything can be read at any time, and what was read does not change afterwards.
     - A collector is not shared between threads.
 """
@@ -155,8 +155,8 @@ class StreamCollector:
             )
         return self.thread
 
-    # One method per rule. The two that run once per token check their one field themselves; the others have the event
-    # checked by `_checked`, for an event built past its checks must change nothing.
+    # One method per rule. The two that run once per token check their one field themselves; the others have
+    # the event checked by `_checked`, for an event built past its checks must change nothing.
 
     def _text_delta(self, event: TextDelta) -> None:
         turn = self._turn

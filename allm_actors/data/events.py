@@ -7,8 +7,8 @@ An adapter emits the first nine classes only, in this order:
     then either   TextCompleted?  ToolCallCompleted*  RawChunk*  MessageCompleted
     or            RawChunk*  ErrorEvent
 
-or a lone `ErrorEvent`. The step layer adds its events after these, and ends each step with `StepCompleted`; a chat ends
-with `ChatCompleted`.
+or a lone `ErrorEvent`. The step layer adds its events after these, and ends each step with `StepCompleted`;
+a chat ends with `ChatCompleted`.
 
 Events check their fields when they are built, so a bad one fails in the code that built it.
 """
@@ -111,7 +111,7 @@ class MessageCompleted(Model):
 
 
 class RawChunk(Model):
-    """Something of the provider's own. Of kind `usage` the payload is a `Usage`, of any other kind it is JSON."""
+    """Something of the provider's own: of kind `usage` the payload is a `Usage`, of any other kind JSON."""
 
     type: Literal["raw_chunk"] = "raw_chunk"
     kind: str = "provider"

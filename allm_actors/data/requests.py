@@ -104,15 +104,18 @@ def tool_result(id: str, content: Any) -> Message:  # noqa: A002 - the name of t
 
 
 def json_schema(name: str, schema: dict[str, Any], *, strict: bool = True) -> dict[str, Any]:
-    """Return the response format that asks for JSON of this schema; enum members in it become their values."""
+    """Return the response format that asks for JSON of this schema.
+
+    Enum members in the schema become their values.
+    """
     return {"type": "json_schema", "name": name, "schema": normalize_schema(schema), "strict": strict}
 
 
 def request(input: Input, **fields: Any) -> Request:  # noqa: A002 - what every function of the library calls it
-    """Return a request made from a string, a message, a list of both or of message dicts, a thread, or a request.
+    """Return a request made from any input a single request takes.
 
     Args:
-        input: What to ask.
+        input: A string, a message, a list of strings, messages and message dicts, a thread, or a request.
         fields: Fields of the request; over those of a request given as input.
 
     Raises:

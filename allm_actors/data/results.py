@@ -25,8 +25,8 @@ class StepResult(Model):
     """One turn: the model's response, and the results of the tools it asked for.
 
     Attributes:
-        done: Whether there is nothing left to do for this turn's sake: `False` exactly when tool results wait to be
-            sent back, or calls are pending.
+        done: Whether there is nothing left to do for this turn's sake: `False` exactly when tool results
+            wait to be sent back, or calls are pending.
         halted_reason: Why the loop has to end here, if it has to: an open set.
         manual_tool_calls: The calls the caller must answer, in call order.
         skipped_tool_calls: Manual calls answered as not executed, because the turn was interrupted.
@@ -61,8 +61,8 @@ class ChatResult(Model):
     """A whole run: every step, and why it ended. The fields it shares with `StepResult` are the last step's.
 
     Attributes:
-        halted_reason: `completed`, `error`, `max_turns`, `halt_when`, `ask_user`, `tool_error`, `manual_tool_calls`,
-            `cancelled`, or a handler's own.
+        halted_reason: `completed`, `error`, `max_turns`, `halt_when`, `ask_user`, `tool_error`,
+            `manual_tool_calls`, `cancelled`, or a handler's own.
         pass_1_halted_reason: Of a run in two passes: how the first one ended.
     """
 

@@ -18,7 +18,8 @@ with field_named_schema():
 
         Attributes:
             schema: JSON schema of the arguments; enum members in it are stored as their values.
-            handler: Called with the arguments dict, and with a `ToolContext` if it takes one. Not part of the JSON form.
+            handler: Called with the arguments dict, and with a `ToolContext` if it takes one. Not part of
+                the JSON form.
             manual: The caller answers the calls; the handler never runs.
             compact: The model is shown one line, and asks for the rest.
             summary: That line; without it, the first sentence of the description.
@@ -38,7 +39,7 @@ with field_named_schema():
         metadata: JsonObject = Field(default_factory=dict)
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            """Call the function the tool was made from, or the handler it was given, with these arguments as they are."""
+            """Call the function the tool was made from, or the handler it was given, as it stands."""
             if self.handler is None:
                 raise TypeError(f"tool {self.name!r} has no handler to call")
             if isinstance(self.handler, FunctionHandler):
@@ -58,7 +59,7 @@ def tool(
     summary: str | None = None,
     strict: bool = False,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
-def tool(
+def tool(  # noqa: PLR0913 - the fields of a `Tool`, all but one by name
     function: Callable[..., Any] | None = None,
     /,
     *,
@@ -71,9 +72,9 @@ def tool(
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a `Tool` from a function: its name, its docstring, and a schema from its type hints and defaults.
 
-    A parameter named `ctx` or `context`, or annotated `ToolContext`, is no argument: it receives the tool context. The
-    model's arguments are validated before the function runs, with pydantic's usual conversions, and passed by keyword
-    as the hinted types. Calling the tool calls the function.
+    A parameter named `ctx` or `context`, or annotated `ToolContext`, is no argument: it receives the tool
+    context. The model's arguments are validated before the function runs, with pydantic's usual
+    conversions, and passed by keyword as the hinted types. Calling the tool calls the function.
 
         >>> @tool
         ... def forecast(city: str, days: int = 1) -> str:
@@ -88,10 +89,14 @@ def tool(
         function: The function to wrap; leave it out to give options.
         name: The tool's name, if not the function's.
         description: The tool's description, if not the function's docstring.
-        manual: See `Tool`; likewise `compact`, `summary` and `strict`.
+        manual: As in `Tool`.
+        compact: As in `Tool`.
+        summary: As in `Tool`.
+        strict: As in `Tool`.
 
     Raises:
-        ValueError: The function takes `*args`, `**kwargs` or positional-only parameters, or is a coroutine function.
+        ValueError: The function takes `*args`, `**kwargs` or positional-only parameters, or is a coroutine
+            function.
     """
 
     def decorate(function: Callable[..., Any]) -> Tool:

@@ -1,8 +1,9 @@
 """What data means: checks that construction leaves to the moment of use.
 
-Each function returns `None`, or raises `ValidationError` with all problems in a fixed order. They are pure, and no
-constructor calls them. A model's type checks can be bypassed (`model_construct`, `model_copy(update=...)`), so
-they are repeated here: whatever is in a field, it is reported and nothing crashes.
+Each function returns `None`, or raises `ValidationError` with all problems in a fixed order. They are pure,
+and no constructor calls them. A model's type checks can be bypassed (`model_construct`,
+`model_copy(update=...)`), so they are repeated here: whatever is in a field, it is reported and nothing
+crashes.
 """
 
 import math
@@ -97,17 +98,10 @@ def session(session: Any) -> None:
 
 def _request_problems(request: Request) -> _Problems:
     messages, tools = _get(request, "messages"), _get(request, "tools")
-    if messages == []:
+    if isinstance(messages, list) and not messages:
         yield FieldError("messages", "empty")
     yield from _messages_problems(messages, ("messages",))
-    if isinstance(tools, list):
-        for index, tool in enumerate(tools):
-            yield from _tool_problems(tool, ("tools", index))
-        names = [name for name in (_get(tool, "name") for tool in tools) if isinstance(name, str)]
-        if len(set(names)) < len(names):
-            yield FieldError("tools", "duplicate_name")
-    else:
-        yield FieldError("tools", "invalid_type")
+    yield from _tools_problems(tools)
     temperature = _get(request, "temperature")
     if temperature is not None and not _is_temperature(temperature):
         yield FieldError("temperature", "out_of_range")
@@ -123,9 +117,21 @@ def _request_problems(request: Request) -> _Problems:
     options = _get(request, "options")
     if isinstance(options, dict) and "api_key" in options:
         yield FieldError(("options", "api_key"), "reserved_key")
-    judged = {"messages", "tools", "temperature", "max_tokens", "response_format"}
-    # A format's type is judged above; what stands inside must still be JSON.
-    yield from type_problems(request, (), judged if not isinstance(format_, dict) else judged - {"response_format"})
+    judged = {"messages", "tools", "temperature", "max_tokens"}
+    if not isinstance(format_, dict):
+        judged.add("response_format")
+    yield from type_problems(request, (), judged)
+
+
+def _tools_problems(tools: Any) -> _Problems:
+    if not isinstance(tools, list):
+        yield FieldError("tools", "invalid_type")
+        return
+    for index, tool in enumerate(tools):
+        yield from _tool_problems(tool, ("tools", index))
+    names = [name for name in (_get(tool, "name") for tool in tools) if isinstance(name, str)]
+    if len(set(names)) < len(names):
+        yield FieldError("tools", "duplicate_name")
 
 
 def _messages_problems(messages: Any, path: _Path) -> _Problems:
@@ -151,7 +157,7 @@ def _message_problems(message: Any, path: _Path) -> _Problems:
             yield FieldError((*path, "content"), "invalid_part_type")
     elif not isinstance(content, str):
         yield FieldError((*path, "content"), "invalid_type")
-    if role == "tool" and _get(message, "tool_call_id") in (None, ""):
+    if role == "tool" and _is_absent(_get(message, "tool_call_id")):
         yield FieldError((*path, "tool_call_id"), "required")
     yield from type_problems(message, path, judged)
 
@@ -171,11 +177,13 @@ def _tool_problems(tool: Any, path: _Path) -> _Problems:
         yield FieldError((*path, "name"), "invalid_format")
     if not isinstance(_get(tool, "description"), str):
         yield FieldError((*path, "description"), "not_a_string")
+    judged = {"name", "description", "summary"}
     if not isinstance(_get(tool, "schema"), dict):
+        judged.add("schema")
         yield FieldError((*path, "schema"), "not_a_map")
     if not isinstance(_get(tool, "summary"), str | None):
         yield FieldError((*path, "summary"), "not_a_string")
-    yield from type_problems(tool, path, {"name", "description", "schema", "summary"})
+    yield from type_problems(tool, path, judged)
 
 
 def _thread_problems(thread: Any, path: _Path) -> _Problems:
@@ -189,7 +197,7 @@ def _session_problems(session: Any) -> _Problems:
         yield FieldError("status", "unknown")
     elif status in _REQUIRED_FOR_STATUS:
         field = _REQUIRED_FOR_STATUS[status]
-        if _get(session, field) in (None, "", []):
+        if _is_absent(_get(session, field)):
             yield FieldError(field, "required_for_status")
     thread = _get(session, "thread")
     if isinstance(thread, Thread):
@@ -206,6 +214,10 @@ def _is_temperature(value: Any) -> bool:
 
 def _is_positive(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_absent(value: Any) -> bool:
+    return value is None or (isinstance(value, str | list) and not value)
 
 
 def _get(model: Any, name: str) -> Any:

@@ -43,12 +43,12 @@ class AllmError(Exception):
         message: One sentence for people; the same as `str(error)`, never empty.
         cause: What lies behind it, as JSON; never a live exception.
         metadata: Further facts, as JSON.
-        partial: What had been completed when a call raised this error (a `Response`, `StepResult` or `ChatResult`),
-            else `None`. No part of equality, JSON or `repr`.
+        partial: What had been completed when a call raised this error (a `Response`, `StepResult` or
+            `ChatResult`), else `None`. No part of equality, JSON or `repr`.
     """
 
     kind: ClassVar[str] = ""
-    """The first word of default messages, and the tag in JSON; a class that declares one can be read from JSON."""
+    """The first word of default messages, and the tag in JSON: a class that declares one is found by it."""
 
     _reasons: ClassVar[tuple[str, ...]] = ()
     _extra: ClassVar[dict[str, type]] = {}
@@ -128,7 +128,8 @@ class AllmError(Exception):
         """Return the JSON form: a dict of JSON values, `kind` first."""
         form: dict[str, Any] = {"kind": self.kind}
         for name in self._field_names():
-            form[name] = _written(getattr(self, name))
+            value = getattr(self, name)
+            form[name] = dict(value) if name == "metadata" else _written(value)
         return form
 
     @classmethod
@@ -136,13 +137,13 @@ class AllmError(Exception):
         """Build the error that a JSON form describes, of this class or one derived from it.
 
         Raises:
-            pydantic.ValidationError: An unknown kind, an illegal reason, an unknown, missing or ill-typed field;
-                all problems at once, each with its path.
+            pydantic.ValidationError: An unknown kind, an illegal reason, an unknown, missing or ill-typed
+                field; all problems at once, each with its path.
         """
         problems: list[InitErrorDetails] = []
         target = cls._named_by(form, problems)
         if target is not None:
-            fields = target._read(form, problems)
+            fields = target._read(form, problems)  # noqa: SLF001 - its own kind
             if not problems:
                 return target(**fields)
         raise pydantic.ValidationError.from_exception_data(cls.__name__, problems)
@@ -330,9 +331,11 @@ def _read_errors(name: str, value: Any, problems: list[InitErrorDetails]) -> lis
         elif not isinstance(item, dict):
             problems.append(InitErrorDetails(type="dict_type", loc=(name, index), input=item))
         elif item.keys() != {"path", "reason"}:
-            for key in ("path", "reason"):
-                if key not in item:
-                    problems.append(InitErrorDetails(type="missing", loc=(name, index, key), input=item))
+            problems.extend(
+                InitErrorDetails(type="missing", loc=(name, index, key), input=item)
+                for key in ("path", "reason")
+                if key not in item
+            )
             problems.extend(
                 InitErrorDetails(type="extra_forbidden", loc=(name, index, key), input=item[key])
                 for key in item

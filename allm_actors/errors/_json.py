@@ -1,10 +1,11 @@
 """JSON values: the check that everything stored as JSON passes.
 
-`check_json` and `check_json_object` return a plain, deep copy made of `dict`, `list`, `str`, `int`, `float`, `bool`
-and `None` only; or raise `pydantic.ValidationError` with one line per offending value, each with its path.
+`check_json` and `check_json_object` return a plain, deep copy made of `dict`, `list`, `str`, `int`,
+`float`, `bool` and `None` only; or raise `pydantic.ValidationError` with one line per offending value, each
+with its path.
 
-A value passes when writing it as JSON and reading it back gives an equal one: so no tuple, no key but a string,
-no NaN or infinity, no lone surrogate, and at most `MAX_DEPTH` containers inside one another.
+A value passes when writing it as JSON and reading it back gives an equal one: so no tuple, no key but a
+string, no NaN or infinity, no lone surrogate, and at most `MAX_DEPTH` containers inside one another.
 """
 
 from math import isfinite
@@ -69,7 +70,8 @@ def _plain(value: Any, depth: int) -> Any:  # noqa: PLR0911 - one return per JSO
         return {_key(key): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item, depth + 1) for item in value]
-    # Subclasses are stored as what they stand for: a `StrEnum` member as its string, a numpy float as a float.
+    # Subclasses are stored as what they stand for: a `StrEnum` member as its string, a numpy float as a
+    # float.
     if isinstance(value, str):
         return _encodable(str.__str__(value))
     if isinstance(value, int):
@@ -121,22 +123,25 @@ def _collect(value: Any, loc: tuple[str | int, ...], problems: list[InitErrorDet
         for index, item in enumerate(value):
             _collect(item, (*loc, index), problems, depth + 1)
     else:
-        try:
-            _plain(value, depth)
-        except _NotJsonError:
-            if isinstance(value, float):
-                _note(problems, loc, value, "Input should be a finite number")
-            elif isinstance(value, str):
-                # The text itself cannot be written down in an error message either.
-                _note(problems, loc, ascii(value), "Input should be text without lone surrogates")
-            else:
-                _note(
-                    problems, loc, value, "Input should be a JSON value, not {got}", got=type(value).__name__
-                )
+        _collect_scalar(value, loc, problems)
+
+
+def _collect_scalar(value: Any, loc: tuple[str | int, ...], problems: list[InitErrorDetails]) -> None:
+    try:
+        _plain(value, 0)
+    except _NotJsonError:
+        if isinstance(value, float):
+            _note(problems, loc, value, "Input should be a finite number")
+        elif isinstance(value, str):
+            # The text itself cannot be written down in an error message either.
+            _note(problems, loc, ascii(value), "Input should be text without lone surrogates")
+        else:
+            got = type(value).__name__
+            _note(problems, loc, value, "Input should be a JSON value, not {got}", got=got)
 
 
 def _note(
     problems: list[InitErrorDetails], loc: tuple[str | int, ...], found: Any, text: str, **context: Any
 ) -> None:
-    error = PydanticCustomError("json_value", text, context)  # type: ignore[arg-type] # a LiteralString, as all callers pass
+    error = PydanticCustomError("json_value", text, context)
     problems.append(InitErrorDetails(type=error, loc=loc, input=found))

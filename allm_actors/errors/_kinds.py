@@ -102,7 +102,7 @@ class AdapterError(AllmError):
     retry_after: float | None
     request_id: str | None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its fields, by name
         self,
         reason: str,
         message: str | None = None,
@@ -146,7 +146,7 @@ class StreamError(AllmError):
     provider: str | None
     event_index: int | None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its fields, by name
         self,
         reason: str,
         message: str | None = None,
@@ -172,7 +172,7 @@ class ToolError(AllmError):
     tool_name: str | None
     tool_call_id: str | None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its fields, by name
         self,
         reason: str,
         message: str | None = None,
