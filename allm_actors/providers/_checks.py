@@ -17,6 +17,7 @@ __all__ = ["Checked", "check_messages", "check_request", "check_tool_choice", "m
 
 _CHOICE_WORDS = ("auto", "none", "required")
 
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """What the checks found out about a request, for the body builders.

@@ -17,8 +17,16 @@ from allm_actors.providers._json import parse
 from allm_actors.providers._redact import SHAPES_ONLY, Redactor
 from allm_actors.providers._retry_after import retry_after
 
-__all__ = ["Report", "adapter_error", "classify_code", "classify_status", "http_error", "malformed_event",
-           "malformed_response", "object_error"]
+__all__ = [
+    "Report",
+    "adapter_error",
+    "classify_code",
+    "classify_status",
+    "http_error",
+    "malformed_event",
+    "malformed_response",
+    "object_error",
+]
 
 _MAX_MESSAGE = 2000
 _MAX_EXCERPT = 200
@@ -123,7 +131,7 @@ class Report:
         return any(marker in text for marker in markers)
 
 
-def http_error(
+def http_error(  # noqa: PLR0913 -- an answer, and who gave it
     status: int,
     headers: Mapping[str, str],
     body: bytes,
@@ -174,7 +182,7 @@ def object_error(
     )
 
 
-def adapter_error(
+def adapter_error(  # noqa: PLR0913 -- the facts of one failure
     reason: Any,
     report: Report,
     *,
@@ -237,9 +245,7 @@ def classify_code(report: Report) -> Any:
     return "provider_unavailable"
 
 
-def malformed_event(
-    data: str, index: int, *, provider: str, redactor: Redactor = SHAPES_ONLY
-) -> StreamError:
+def malformed_event(data: str, index: int, *, provider: str, redactor: Redactor = SHAPES_ONLY) -> StreamError:
     """Return the error for stream data that is not a JSON object; `index` counts the frames before it."""
     excerpt = redactor.text(data[:_EXCERPT_WINDOW])[:_MAX_EXCERPT]
     return StreamError(

@@ -46,7 +46,7 @@ class ResolvedImage:
         return self.url if self.url is not None else f"data:{self.mime_type};base64,{self.data}"
 
 
-class _Unfit(Exception):  # noqa: N818 -- control flow inside this module, never seen outside
+class _Unfit(Exception):
     """The image cannot be sent; the argument is the code."""
 
 

@@ -1,4 +1,4 @@
-"""The options of a call: what belongs to the library, what to a place of its own, and what to the body as it is."""
+"""The options of a call: some belong to the library, some have their own place, the rest go to the body."""
 
 from collections.abc import Collection, Mapping
 from typing import Any

@@ -6,17 +6,15 @@ replaces the key of the call, literally, and whatever has the shape of a key, by
 Text that the model generated is never touched.
 """
 
-import re
 from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
-from allm_actors.engine._secrets import KEY_SHAPES, REDACTED
+from allm_actors.data import REDACTED, redact
 from allm_actors.errors import AllmError
 
 __all__ = ["REDACTED", "SHAPES_ONLY", "Redactor"]
 
-_SHAPES = re.compile(rf"{KEY_SHAPES.pattern}|\b(?:pa-|sk_|apikey_)[A-Za-z0-9_-]{{6,}}")
 _SHORTEST_LITERAL = 8  # replacing a shorter key wherever its letters stand would garble the text
 
 _E = TypeVar("_E", bound=AllmError)
@@ -42,7 +40,7 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return `text` without the key and without anything of the shape of a key."""
-        return _SHAPES.sub(REDACTED, self.literal(text))
+        return redact(self.literal(text))
 
     def json(self, value: Any) -> Any:
         """Return a copy of the JSON `value` with every string in it redacted, dict keys too."""

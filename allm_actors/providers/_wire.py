@@ -93,9 +93,7 @@ class Wire(ABC):
         """Return the header that carries `key`."""
 
     @abstractmethod
-    def decode(
-        self, body: dict[str, Any], request: Request, *, redactor: Redactor = SHAPES_ONLY
-    ) -> Response:
+    def decode(self, body: dict[str, Any], request: Request, *, redactor: Redactor = SHAPES_ONLY) -> Response:
         """Read a whole 2xx body, parsed by `_json.parse`.
 
         Raises:
