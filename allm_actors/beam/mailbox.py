@@ -111,13 +111,19 @@ class Mailbox:
 
     def _drain(self) -> None:
         get = self._queue.get_nowait
+        wake: Wake | None = None
         while True:
             try:
                 item = get()
             except queue.Empty:
-                return
-            if type(item) is not Wake:
+                break
+            if type(item) is Wake:
+                wake = item
+            else:
                 self.dropped += 1
+        if wake is not None:
+            # A killed process sleeps on in its mailbox until it is woken: whoever drains leaves the wake there.
+            self._queue.put(wake)
 
 
 def wait_for(source: queue.SimpleQueue[Any], timeout: float) -> Any:
