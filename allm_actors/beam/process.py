@@ -466,8 +466,6 @@ def launch(
     cell.class_name = label or cell.class_name
     answer: queue.SimpleQueue[Any] | None = queue.SimpleQueue() if wait else None
     process._starter = answer
-    if born is not None:
-        born(cell.pid)
     _enter(process, cell, name, parent, born)
     if answer is None:
         return cell.pid
