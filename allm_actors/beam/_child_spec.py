@@ -124,7 +124,11 @@ class ChildSpec:
             raise SpecError(f"{what}: a permanent child cannot be significant: it always comes back")
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
             raise SpecError(f"{what}: backoff must be a Backoff")
-        if isinstance(self.max_zombies, bool) or not isinstance(self.max_zombies, int) or self.max_zombies < 1:
+        if (
+            isinstance(self.max_zombies, bool)
+            or not isinstance(self.max_zombies, int)
+            or self.max_zombies < 1
+        ):
             raise SpecError(f"{what}: max_zombies must be a whole number, at least 1")
 
     def _check_name(self, what: str) -> None:
