@@ -7,7 +7,8 @@ from allm_actors.data._arguments import (
 )
 from allm_actors.data._functions import (
     FunctionHandler,
-    HandlerContext,
+)
+from allm_actors.data._handlers import (
     check_handler,
     wants_context,
 )
@@ -17,13 +18,6 @@ from allm_actors.data._opaque import (
 )
 from allm_actors.data._schema import (
     normalize_schema,
-)
-from allm_actors.data._secrets import (
-    KEY_SHAPES,
-    REDACTED,
-    looks_like_key,
-    redact,
-    refuse_keys,
 )
 from allm_actors.data.base import (
     Bytes,
@@ -114,8 +108,6 @@ from allm_actors.data.tools import (
 __all__ = [
     "AWAITING_USER",
     "EVENT_TYPES",
-    "KEY_SHAPES",
-    "REDACTED",
     "AskUserRequested",
     "Base64Source",
     "BinarySource",
@@ -130,7 +122,6 @@ __all__ = [
     "FinishReason",
     "Float",
     "FunctionHandler",
-    "HandlerContext",
     "Image",
     "ImagePart",
     "Input",
@@ -178,11 +169,8 @@ __all__ = [
     "described",
     "is_event",
     "json_schema",
-    "looks_like_key",
     "normalize_schema",
     "parse_arguments",
-    "redact",
-    "refuse_keys",
     "request",
     "system",
     "to_jsonable",

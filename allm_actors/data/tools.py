@@ -5,7 +5,8 @@ from typing import Annotated, Any, TypeVar, overload
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from allm_actors.data._functions import FunctionHandler, check_handler
+from allm_actors.data._functions import FunctionHandler
+from allm_actors.data._handlers import check_handler
 from allm_actors.data._schema import field_named_schema, normalize_schema
 from allm_actors.data.base import JsonObject, Model
 

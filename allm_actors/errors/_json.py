@@ -9,7 +9,7 @@ string, no NaN or infinity, no lone surrogate, and at most `MAX_DEPTH` container
 """
 
 from math import isfinite
-from typing import Any
+from typing import Any, LiteralString
 
 import pydantic
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -141,7 +141,11 @@ def _collect_scalar(value: Any, loc: tuple[str | int, ...], problems: list[InitE
 
 
 def _note(
-    problems: list[InitErrorDetails], loc: tuple[str | int, ...], found: Any, text: str, **context: Any
+    problems: list[InitErrorDetails],
+    loc: tuple[str | int, ...],
+    found: Any,
+    text: LiteralString,
+    **context: Any,
 ) -> None:
     error = PydanticCustomError("json_value", text, context)
     problems.append(InitErrorDetails(type=error, loc=loc, input=found))
