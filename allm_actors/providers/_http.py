@@ -47,12 +47,21 @@ class TransportError(Exception):
 
     Attributes:
         kind: `timeout` or `network` (refused, reset, name resolution, TLS, broken body).
-        connecting: A timeout came before the connection stood.
+        text: What happened, in words that hold nothing secret.
+        connecting: It was before the connection stood.
+        reading: It was after the headers of the answer, so the body is not whole.
     """
 
-    def __init__(self, kind: Literal["timeout", "network"], text: str, *, connecting: bool = False) -> None:
+    def __init__(
+        self,
+        kind: Literal["timeout", "network"],
+        text: str,
+        *,
+        connecting: bool = False,
+        reading: bool = False,
+    ) -> None:
         super().__init__(text)
-        self.kind, self.text, self.connecting = kind, text, connecting
+        self.kind, self.text, self.connecting, self.reading = kind, text, connecting, reading
 
 
 class HttpTransport:
@@ -150,6 +159,7 @@ class Reply:
             self._scope.check()
         if failure is not None:
             self.abort()
+            failure.reading = True
             raise failure
         if not data:
             self._finish()

@@ -1,0 +1,400 @@
+"""The adapter and the connection that every HTTP provider shares.
+
+An `HttpAdapter` is configuration; a subclass adds fields and names the `Wire`. An `HttpConnection` sends
+what the wire has built and hands it what comes back. Everything about time, ends and failures is decided
+here, once.
+
+Promises:
+    - A call is checked before it returns a stream, and sends nothing until the first event is asked for.
+    - An event is delivered as soon as the bytes of its frame are there.
+    - A halt, the end of the connection or the end of the process wakes a blocked call, and whatever was read
+      by then is not looked at.
+    - No exception or event reaches an object of the HTTP library, which would hold the key.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
+
+from allm_actors.beam.interrupt import Interrupted, Scope
+from allm_actors.beam.timer import cancel_timer, send_after
+from allm_actors.data import REDACTED, ErrorEvent
+from allm_actors.engine import Adapter, AdapterStream, Connection
+from allm_actors.errors import AdapterError, AllmError, StreamError
+from allm_actors.providers._errors import malformed_response
+from allm_actors.providers._http import HttpTransport, Reply, TransportError
+from allm_actors.providers._json import parse
+from allm_actors.providers._preflight import Prepared, check_headers, host_of, prepare, url_problem
+from allm_actors.providers._redact import Redactor
+from allm_actors.providers._sse import SSEDecoder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    import requests
+
+    from allm_actors.data import Event, Request, Response
+    from allm_actors.engine import CallContext
+    from allm_actors.providers._wire import StreamDecoder, Wire
+
+_ERROR_BODY: Final = 64 * 1024
+_SSE_TYPES: Final = ("text/event-stream", "", "text/plain", "application/octet-stream")
+
+
+class HttpAdapter(Adapter, slot=True):
+    """The configuration that every HTTP provider has.
+
+    A subclass sets `provider` and `default_base_url`, gives `base_url` that default, and says which wire
+    format a request is sent in.
+    """
+
+    default_base_url: ClassVar[str]
+    """The provider's own address."""
+    _refuse_key_shapes: ClassVar[bool] = True
+
+    base_url: str
+    """Where requests go, the version segment included; trailing slashes are dropped."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Extra request headers; they win over the adapter's own, `content-type` aside."""
+    auth: bool = True
+    """False: look for no key and send no credential."""
+    verify: bool | str = True
+    """TLS verification, or the path of a CA bundle."""
+
+    @abstractmethod
+    def wire(self, request: Request) -> Wire:
+        """Return the wire format that `request` is sent in. Checks nothing; the wire does."""
+
+    def extra_headers(self) -> dict[str, str]:
+        """Return the headers that this configuration adds to every request."""
+        return {}
+
+    @property
+    def custom_host(self) -> bool:
+        """Whether requests go to somebody else's server than the provider's."""
+        return host_of(self.base_url) != host_of(self.default_base_url)
+
+    def connect(self) -> HttpConnection:
+        """Give a connection with a pool of its own. Opens nothing on the network."""
+        return HttpConnection(self)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_base_url(cls, data: Any) -> Any:
+        url = data.get("base_url") if isinstance(data, dict) else None
+        problem = url_problem(url) if isinstance(url, str) else None
+        if problem is None:
+            return data
+        # By hand, for pydantic would quote the URL, and with it a password.
+        kind = PydanticCustomError("base_url", "{problem}", {"problem": problem})
+        line = InitErrorDetails(type=kind, loc=("base_url",), input=REDACTED)
+        raise ValidationError.from_exception_data(cls.__name__, [line], hide_input=True)
+
+    @field_validator("base_url")
+    @classmethod
+    def _strip_base_url(cls, url: str) -> str:
+        return url.rstrip("/")
+
+    @field_validator("headers")
+    @classmethod
+    def _check_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        return check_headers(headers)
+
+
+class HttpConnection(Connection):
+    """A provider's HTTP session: a pool of sockets, shared by any number of threads.
+
+    More calls at once than the pool has idle sockets open further ones; no call waits for another.
+    """
+
+    def __init__(self, adapter: HttpAdapter) -> None:
+        self.adapter = adapter
+        self._transport = HttpTransport(verify=adapter.verify)
+        # Without a lock, for an exchange may leave it from a finalizer. Whoever comes adds itself and then
+        # looks whether the connection is closed; closing marks first and then looks who is there.
+        self._running: set[_Exchange] = set()
+        self._closed = False
+
+    def prepare_request(
+        self, request: Request, call: CallContext, *, stream: bool = False
+    ) -> requests.PreparedRequest:
+        """Return the request that would be sent, after the same checks, without sending it."""
+        return self._prepare(request, call, stream=stream).http
+
+    def stream(self, request: Request, call: CallContext) -> AdapterStream:
+        """Check the call and give a lazy stream of its events; raises what is wrong, the key last."""
+        prepared = self._prepare(request, call, stream=True)
+        exchange = _Exchange(self._running)
+        return AdapterStream(self._events(prepared, request, call, exchange), exchange.halt)
+
+    def generate(self, request: Request, call: CallContext) -> Response:
+        """Send one request for a whole answer; return it, or raise the error it ended with."""
+        # The error is raised here, where no local variable leads to the request that was sent.
+        outcome = self._generate(request, call)
+        if isinstance(outcome, AllmError):
+            raise outcome
+        return outcome
+
+    def close(self) -> None:
+        """Close the pool; streams and calls that are running end with `adapter_down`. Idempotent."""
+        self._closed = True
+        for exchange in list(self._running):
+            exchange.shut_down()
+        self._transport.close()
+
+    def _prepare(self, request: Request, call: CallContext, *, stream: bool) -> Prepared:
+        if self._closed:
+            raise _down(self.adapter.provider)
+        return prepare(self.adapter, request, call, stream=stream)
+
+    # --- a stream -------------------------------------------------------------------------------------
+
+    def _events(
+        self, prepared: Prepared, request: Request, call: CallContext, exchange: _Exchange
+    ) -> Iterator[Event]:
+        """The whole of a stream: what the answer says, and at most one error as the end of it."""
+        failure: AllmError | None = None
+        with exchange:
+            try:
+                self._enter(exchange)
+                reply = exchange.reply = self._transport.send(
+                    prepared.http, connect_timeout=call.connect_timeout, idle_timeout=call.stream_timeout
+                )
+                yield from self._answer(prepared.wire, reply, request, call)
+            except AllmError as error:
+                failure = error
+            except TransportError as error:
+                failure = _transport_failure(prepared.wire, error, call, "stream_timeout")
+            except Interrupted:
+                if exchange.halted:
+                    return
+                failure = _down(prepared.wire.provider)
+        if failure is not None:
+            yield ErrorEvent(error=_unchained(failure))
+
+    def _enter(self, exchange: _Exchange) -> None:
+        if self._closed:
+            exchange.shut_down()
+
+    def _answer(self, wire: Wire, reply: Reply, request: Request, call: CallContext) -> Iterator[Event]:
+        redactor = Redactor(call.api_key)
+        if not _succeeded(reply):
+            raise wire.http_error(reply.status, reply.headers, _error_body(reply), redactor=redactor)
+        kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind in _SSE_TYPES:
+            yield from _read_stream(wire, reply, wire.decoder(request, redactor=redactor))
+        elif kind == "application/json":
+            body = _object(wire, reply.read_all())
+            yield from wire.replay(body, request, redactor=redactor)
+        else:
+            shown = redactor.text(kind[:100])
+            raise malformed_response(wire.provider, wire.display, f"a stream was answered with {shown!r}")
+
+    # --- a whole answer -------------------------------------------------------------------------------
+
+    def _generate(self, request: Request, call: CallContext) -> Response | AllmError:
+        prepared = self._prepare(request, call, stream=False)
+        wire, redactor = prepared.wire, Redactor(call.api_key)
+        failure: AllmError
+        exchange = _Exchange(self._running)
+        timer = None
+        if call.request_timeout != math.inf:
+            timer = send_after(call.request_timeout, exchange.expire, None)
+        try:
+            with exchange:
+                self._enter(exchange)
+                reply = exchange.reply = self._transport.send(
+                    prepared.http, connect_timeout=call.connect_timeout, idle_timeout=math.inf
+                )
+                if not _succeeded(reply):
+                    error = wire.http_error(
+                        reply.status, reply.headers, _error_body(reply), redactor=redactor
+                    )
+                    return _unchained(error)
+                body = _object(wire, reply.read_all())
+            response = wire.decode(body, request, redactor=redactor)
+            return response.model_copy(update={"request_id": call.request_id})
+        except AllmError as error:
+            failure = error
+        except TransportError as error:
+            failure = _transport_failure(wire, error, call, "request_timeout")
+        except Interrupted:
+            failure = _expired(wire, call, "request_timeout") if exchange.expired else _down(wire.provider)
+        finally:
+            if timer is not None:
+                cancel_timer(timer)
+        return _unchained(failure)
+
+
+class _Exchange:
+    """One request on its way and its answer, as far as others may end it."""
+
+    __slots__ = ("_running", "expired", "halted", "reply", "scope")
+
+    def __init__(self, running: set[_Exchange]) -> None:
+        self.scope = Scope()
+        self.reply: Reply | None = None
+        self.halted = False
+        self.expired = False
+        self._running = running
+
+    def halt(self) -> None:
+        """Nobody wants the answer any more."""
+        self.halted = True
+        self.scope.interrupt()
+
+    def shut_down(self) -> None:
+        """The connection is closed."""
+        self.scope.interrupt()
+
+    def expire(self, _: object) -> None:
+        """The time for it is over."""
+        self.expired = True
+        self.scope.interrupt()
+
+    def __enter__(self) -> Self:
+        self._running.add(self)
+        self.scope.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.reply is not None:
+            self.reply.abort()
+            self.reply = None
+        self.scope.__exit__(kind, value, trace)
+        self._running.discard(self)
+
+
+# --- reading answers ------------------------------------------------------------------------------------
+
+
+def _read_stream(wire: Wire, reply: Reply, decoder: StreamDecoder) -> Iterator[Event]:
+    """Hand the frames of a body to the decoder, and judge its end."""
+    sse = SSEDecoder()
+    frames = 0
+    ended: TransportError | None = None
+    while True:
+        try:
+            part = reply.read()
+        except TransportError as error:
+            ended, part = error, b""
+        if not part:
+            break
+        for frame in sse.feed(part):
+            frames += 1
+            yield from decoder.feed(frame)
+            if decoder.done:
+                yield from decoder.close()
+                reply.drain()
+                return
+        if sse.failure is not None:
+            raise _undecodable(wire, sse, frames)
+    yield from _end_stream(wire, sse, frames, decoder, ended)
+
+
+def _end_stream(
+    wire: Wire, sse: SSEDecoder, frames: int, decoder: StreamDecoder, ended: TransportError | None
+) -> Iterator[Event]:
+    """Close an answer that was complete although no final frame came; fail any other."""
+    if ended is None or ended.kind != "timeout":
+        for frame in sse.close():
+            yield from _last(decoder, frame)
+        if sse.failure is not None:
+            raise _undecodable(wire, sse, frames)
+    if decoder.finished or decoder.done:
+        yield from decoder.close()
+    elif ended is not None:
+        raise ended
+    else:
+        raise TransportError("network", "the stream ended before the answer was complete", reading=True)
+
+
+def _last(decoder: StreamDecoder, frame: Any) -> list[Event]:
+    """Decode a frame that the end of the body ended; one that was cut off says nothing."""
+    try:
+        return decoder.feed(frame)
+    except StreamError as error:
+        if error.reason != "malformed_event":
+            raise
+    return []
+
+
+def _succeeded(reply: Reply) -> bool:
+    return 200 <= reply.status <= 299  # noqa: PLR2004
+
+
+def _error_body(reply: Reply) -> bytes:
+    """As much of the body of an error answer as there is, and as is worth reading."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while size < _ERROR_BODY and (part := reply.read()):
+            parts.append(part)
+            size += len(part)
+    except TransportError:
+        pass  # the status tells enough
+    return b"".join(parts)[:_ERROR_BODY]
+
+
+def _object(wire: Wire, body: bytes) -> dict[str, Any]:
+    try:
+        value = parse(body.decode("utf-8-sig"))
+    except ValueError:  # also UnicodeDecodeError
+        value = None
+    if not isinstance(value, dict):
+        raise malformed_response(wire.provider, wire.display, "the body is not a JSON object")
+    return value
+
+
+# --- errors ---------------------------------------------------------------------------------------------
+
+
+def _unchained(error: AllmError) -> AllmError:
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+def _down(provider: str) -> AdapterError:
+    return AdapterError("adapter_down", f"the connection to {provider!r} was closed", provider=provider)
+
+
+def _transport_failure(wire: Wire, error: TransportError, call: CallContext, limit: str) -> AdapterError:
+    if error.kind == "timeout":
+        return _expired(wire, call, "connect_timeout" if error.connecting else limit)
+    return AdapterError(
+        "network_error",
+        f"{wire.display}: {error.text}",
+        provider=wire.provider,
+        metadata={"premature_close": True} if error.reading else {},
+    )
+
+
+def _expired(wire: Wire, call: CallContext, limit: str) -> AdapterError:
+    what = {
+        "connect_timeout": "no connection within",
+        "request_timeout": "no complete answer within",
+        "stream_timeout": "nothing arrived for",
+    }[limit]
+    return AdapterError(
+        "timeout",
+        f"{wire.display}: {what} {getattr(call, limit):g} s ({limit})",
+        provider=wire.provider,
+        metadata={"limit": limit},
+    )
+
+
+def _undecodable(wire: Wire, sse: SSEDecoder, index: int) -> StreamError:
+    return StreamError(
+        "malformed_event",
+        f"{wire.display}: the stream holds {sse.failure}",
+        provider=wire.provider,
+        event_index=index,
+    )
