@@ -23,7 +23,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from allm_actors.beam.interrupt import Interrupted, Scope
 from allm_actors.beam.timer import cancel_timer, send_after
-from allm_actors.data import REDACTED, ErrorEvent
+from allm_actors.data import ErrorEvent
 from allm_actors.engine import Adapter, AdapterStream, Connection
 from allm_actors.errors import AdapterError, AllmError, StreamError
 from allm_actors.providers._errors import malformed_response
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from allm_actors.engine import CallContext
     from allm_actors.providers._wire import StreamDecoder, Wire
 
+_HIDDEN: Final = "[REDACTED]"
 _ERROR_BODY: Final = 64 * 1024
 _SSE_TYPES: Final = ("text/event-stream", "", "text/plain", "application/octet-stream")
 
@@ -93,7 +94,7 @@ class HttpAdapter(Adapter, slot=True):
             return data
         # By hand, for pydantic would quote the URL, and with it a password.
         kind = PydanticCustomError("base_url", "{problem}", {"problem": problem})
-        line = InitErrorDetails(type=kind, loc=("base_url",), input=REDACTED)
+        line = InitErrorDetails(type=kind, loc=("base_url",), input=_HIDDEN)
         raise ValidationError.from_exception_data(cls.__name__, [line], hide_input=True)
 
     @field_validator("base_url")
