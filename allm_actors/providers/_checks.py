@@ -13,7 +13,14 @@ from allm_actors.errors import EngineError, FieldError, ValidationError
 from allm_actors.providers._images import ResolvedImage, resolve_images
 from allm_actors.providers._options import check_reasoning_options, join_options
 
-__all__ = ["Checked", "check_messages", "check_request", "check_tool_choice", "model_name"]
+__all__ = [
+    "Checked",
+    "check_messages",
+    "check_request",
+    "check_tool_choice",
+    "model_name",
+    "wants_schema_and_tools",
+]
 
 _CHOICE_WORDS = ("auto", "none", "required")
 
@@ -114,3 +121,9 @@ def model_name(request: Request) -> str:
     if not name:
         raise EngineError("missing_model")
     return str(name)
+
+
+def wants_schema_and_tools(request: Request) -> bool:
+    """Return whether the request has tools and asks for an answer by a JSON schema."""
+    wanted = request.response_format
+    return bool(request.tools) and isinstance(wanted, dict) and wanted.get("type") == "json_schema"
