@@ -58,6 +58,8 @@ class HttpAdapter(Adapter, slot=True):
     default_base_url: ClassVar[str]
     """The provider's own address."""
     _refuse_key_shapes: ClassVar[bool] = True
+    uses_environment: ClassVar[bool] = True
+    """False where requests must reach this very machine: no proxy that the environment names is used."""
 
     base_url: str
     """Where requests go, the version segment included; trailing slashes are dropped."""
@@ -116,7 +118,7 @@ class HttpConnection(Connection):
 
     def __init__(self, adapter: HttpAdapter) -> None:
         self.adapter = adapter
-        self._transport = HttpTransport(verify=adapter.verify)
+        self._transport = HttpTransport(verify=adapter.verify, environment=adapter.uses_environment)
         # Without a lock, for an exchange may leave it from a finalizer. Whoever comes adds itself and then
         # looks whether the connection is closed; closing marks first and then looks who is there.
         self._running: set[_Exchange] = set()

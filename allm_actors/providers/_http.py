@@ -70,11 +70,13 @@ class HttpTransport:
     Args:
         verify: Whether to verify certificates, or the path of the bundle of those to trust. With `True` the
             environment may name a bundle.
+        environment: Whether proxies and bundles that the environment names are used.
     """
 
-    def __init__(self, *, verify: bool | str = True) -> None:
+    def __init__(self, *, verify: bool | str = True, environment: bool = True) -> None:
         self._verify = verify
         self._session = requests.Session()
+        self._session.trust_env = environment
         self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
         adapter = CuttableAdapter()
         self._session.mount("http://", adapter)

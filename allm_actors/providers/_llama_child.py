@@ -42,22 +42,21 @@ class LlamaChild:
         """Start the process with `settings` (see the program); `AdapterError` if it cannot be started."""
         self.key = SecretStr(secrets.token_urlsafe(24))
         self.ready: concurrent.futures.Future[str] = concurrent.futures.Future()
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by the thread that reads it
+        log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by the thread that reads it
+        failure: AdapterError | None = None
         try:
             self._process = subprocess.Popen(  # noqa: S603  # our own program, by path
                 [sys.executable, "-P", str(_PROGRAM)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._log,
+                stderr=log,
                 start_new_session=True,  # a Ctrl-C at the terminal is for the parent alone
             )
         except OSError as error:
-            self._log.close()
+            log.close()
             failure = _failed(
                 f"its process cannot be started: {error.strerror or 'unknown reason'}", final=True
             )
-        else:
-            failure = None
         if failure is not None:
             raise failure
         self._finalizer = weakref.finalize(self, _end, self._process, os.getpid())
@@ -65,7 +64,7 @@ class LlamaChild:
             target=_watch_birth,
             args=(
                 self._process,
-                self._log,
+                log,
                 {**settings, "api_key": self.key.get_secret_value()},
                 self.ready,
             ),
