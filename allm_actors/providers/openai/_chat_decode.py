@@ -18,8 +18,9 @@ __all__ = [
     "decode_chat",
     "error_of",
     "joined_text",
-    "read_facts",
     "read_finish",
+    "read_names",
+    "read_service",
     "reasoning_text",
 ]
 
@@ -48,7 +49,8 @@ def decode_chat(body: dict[str, Any], *, redactor: Redactor = SHAPES_ONLY) -> Re
     if choice is None or not isinstance(message, dict):
         raise malformed_response(PROVIDER, DISPLAY, "the answer has no choice with a message")
     assembly = Assembly(PROVIDER, redactor=redactor)
-    read_facts(assembly, body)
+    read_names(assembly, body)
+    read_service(assembly, body)
     _read_message(assembly, message)
     read_finish(assembly, choice)
     assembly.usage = read_usage(body.get("usage"), CHAT)
@@ -60,16 +62,22 @@ def error_of(payload: dict[str, Any], redactor: Redactor) -> AdapterError:
     return object_error(payload, provider=PROVIDER, display=DISPLAY, redactor=redactor)
 
 
-def read_facts(assembly: Assembly, payload: dict[str, Any]) -> None:
-    """Take the answer's id and model, where not known yet, and the facts about how it was served."""
+def read_names(assembly: Assembly, payload: dict[str, Any]) -> None:
+    """Take the answer's id and model, where not known yet."""
     response_id, model = payload.get("id"), payload.get("model")
     if assembly.response_id is None and isinstance(response_id, str) and response_id:
         assembly.response_id = response_id
     if assembly.model is None and isinstance(model, str) and model:
         assembly.model = model
-    for name in ("service_tier", "system_fingerprint"):
-        if isinstance(payload.get(name), str):
-            assembly.facts[name] = payload[name]
+
+
+def read_service(assembly: Assembly, payload: dict[str, Any]) -> None:
+    """Take the facts about how the answer was served; what is told last counts."""
+    tier, fingerprint = payload.get("service_tier"), payload.get("system_fingerprint")
+    if isinstance(tier, str):
+        assembly.facts["service_tier"] = tier
+    if isinstance(fingerprint, str):
+        assembly.facts["system_fingerprint"] = fingerprint
 
 
 def read_finish(assembly: Assembly, choice: dict[str, Any]) -> bool:

@@ -17,8 +17,9 @@ from allm_actors.providers.openai._chat_decode import (
     argument_text,
     error_of,
     joined_text,
-    read_facts,
     read_finish,
+    read_names,
+    read_service,
     reasoning_text,
 )
 from allm_actors.providers.openai._usage import CHAT
@@ -49,16 +50,16 @@ class ChatDecoder(JsonDecoder):
         if choices is None and "choices" not in payload and "usage" not in payload and "error" not in payload:
             assembly.unknown(name, payload)
             return
-        # The facts are told again with every chunk: once known they are left alone until the end is near.
-        if assembly.model is None or assembly.response_id is None or not choices:
-            read_facts(assembly, payload)
+        if assembly.model is None or assembly.response_id is None:
+            read_names(assembly, payload)
+        read_service(assembly, payload)
         usage = payload.get("usage")
         if usage is not None and isinstance(usage, dict):
             self._usage = usage
         if type(choices) is list:
             for choice in choices:
                 if type(choice) is dict and (choice.get("index") or 0) == 0:
-                    self._take_choice(choice, payload)
+                    self._take_choice(choice)
 
     def error(self, payload: dict[str, Any]) -> AllmError:
         """Return the error for an object with an `error` member."""
@@ -73,7 +74,7 @@ class ChatDecoder(JsonDecoder):
         self.assembly.usage = read_usage(self._usage, CHAT)
         return super().close()
 
-    def _take_choice(self, choice: dict[str, Any], payload: dict[str, Any]) -> None:
+    def _take_choice(self, choice: dict[str, Any]) -> None:
         delta = choice.get("delta")
         if type(delta) is dict and delta:
             content = delta.get("content")
@@ -83,7 +84,6 @@ class ChatDecoder(JsonDecoder):
                 self._take_delta(delta)
         if choice.get("finish_reason") and read_finish(self.assembly, choice):
             self.finished = True
-            read_facts(self.assembly, payload)
             usage = choice.get("usage")  # where one server puts it
             if isinstance(usage, dict) and self._usage is None:
                 self._usage = usage

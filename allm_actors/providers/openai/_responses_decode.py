@@ -8,7 +8,14 @@ from allm_actors.providers._assembly import Assembly
 from allm_actors.providers._errors import malformed_response
 from allm_actors.providers._redact import SHAPES_ONLY, Redactor
 from allm_actors.providers._usage import read_usage
-from allm_actors.providers.openai._chat_decode import DISPLAY, PROVIDER, argument_text, error_of, read_facts
+from allm_actors.providers.openai._chat_decode import (
+    DISPLAY,
+    PROVIDER,
+    argument_text,
+    error_of,
+    read_names,
+    read_service,
+)
 from allm_actors.providers.openai._responses_errors import failure
 from allm_actors.providers.openai._usage import RESPONSES
 
@@ -73,7 +80,8 @@ def read_status(assembly: Assembly, body: dict[str, Any]) -> None:
 
 def read_end(assembly: Assembly, body: dict[str, Any]) -> None:
     """Take what stands on the answer as a whole: names, usage, facts about how it was made."""
-    read_facts(assembly, body)
+    read_names(assembly, body)
+    read_service(assembly, body)
     reasoning = body.get("reasoning")
     if isinstance(reasoning, dict) and isinstance(reasoning.get("effort"), str):
         assembly.facts["reasoning_effort"] = reasoning["effort"]

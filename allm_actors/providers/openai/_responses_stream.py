@@ -7,7 +7,13 @@ from allm_actors.errors import AllmError
 from allm_actors.providers._assembly import PartialCall
 from allm_actors.providers._decoding import JsonDecoder
 from allm_actors.providers._redact import SHAPES_ONLY, Redactor
-from allm_actors.providers.openai._chat_decode import PROVIDER, argument_text, error_of, read_facts
+from allm_actors.providers.openai._chat_decode import (
+    PROVIDER,
+    argument_text,
+    error_of,
+    read_names,
+    read_service,
+)
 from allm_actors.providers.openai._responses_decode import (
     message_refusal,
     message_text,
@@ -81,7 +87,9 @@ class ResponsesDecoder(JsonDecoder):
     # -- one method for each kind of event -------------------------------------------------------------
 
     def _named(self, payload: _Payload) -> None:
-        read_facts(self.assembly, _embedded(payload))
+        body = _embedded(payload)
+        read_names(self.assembly, body)
+        read_service(self.assembly, body)
 
     def _refused(self, payload: _Payload) -> None:
         self.assembly.refused(_delta(payload))
