@@ -14,6 +14,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import queue
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from allm_actors.beam.pid import Crash, Exit, Shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from allm_actors.beam.pid import Down
 
 HALTED: Final = Shutdown("halted")
 """The reason of a stream that its consumer did not want to go on."""
@@ -197,19 +200,22 @@ class EventQueue:
         """Say that no event follows. Never blocks; without effect after another terminal item."""
         self._finish(END)
 
-    def fail(self, exception: BaseException) -> None:
+    def fail(self, exception: BaseException, report: str | None = None) -> None:
         """Say that the source raised `exception`. Never blocks; without effect after another terminal item.
 
-        The exception's traceback is turned into text and cleared.
+        The exception's traceback is cleared; `report` is its text, and is made from it if not given.
         """
-        crash = Crash.of(exception)
-        self._finish(Failed(exception, crash.report))
+        made = Crash.of(exception).report
+        self._finish(Failed(exception, made if report is None else report))
 
-    def on_down(self, down: Any) -> None:
+    def on_down(self, down: Down) -> None:
         """Say that the producer died otherwise; how a monitor with this queue as its target does it.
 
         Never blocks, from any thread; without effect after another terminal item.
         """
+        reason = getattr(down.pid, "exit_reason", None)
+        if down.reason == "noproc" and reason is not None:
+            down = dataclasses.replace(down, reason=reason)  # it died before it was watched
         self._finish(down)
 
     def _finish(self, terminal: Any) -> None:

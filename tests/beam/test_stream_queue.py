@@ -103,7 +103,9 @@ def test_a_blocked_producer_is_woken_once_per_half_window_and_not_per_event():
     assert len(wakes) <= 640 / 32
 
 
-@pytest.mark.parametrize(("window", "error"), [(0, ValueError), (-1, ValueError), (True, TypeError), (2.0, TypeError)])
+@pytest.mark.parametrize(
+    ("window", "error"), [(0, ValueError), (-1, ValueError), (True, TypeError), (2.0, TypeError)]
+)
 def test_a_window_is_at_least_one_event(window, error):
     """B-81"""
     with pytest.raises(error):
@@ -342,7 +344,9 @@ def test_a_stream_passed_on_to_another_thread_belongs_to_that_thread(monkeypatch
     until(lambda: events._blocked)
     looks = []
     look = events.__class__._look_after_owner
-    monkeypatch.setattr(EventQueue, "_look_after_owner", lambda self, taken: (looks.append(1), look(self, taken)))
+    monkeypatch.setattr(
+        EventQueue, "_look_after_owner", lambda self, taken: (looks.append(1), look(self, taken))
+    )
     until(lambda: len(looks) >= 3)
 
     assert not events.halted
