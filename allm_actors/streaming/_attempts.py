@@ -62,7 +62,7 @@ class Attempts:
         rng: Gives the jitter, 0..1.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         first: AdapterStream,
         again: Callable[[], AdapterStream],
@@ -79,7 +79,7 @@ class Attempts:
         self._again = again
         self._retry = retry
         self._limits = limits
-        self._provider = provider
+        self.provider = provider
         self._on_retry = on_retry
         self._sleep = sleep or beam.sleep
         self._clock = clock
@@ -106,15 +106,16 @@ class Attempts:
                     failure, started, usable = yield from self._attempt(events, watch, started=started)
                     if failure is None:
                         return
-                    delay = None if usable else self._delay(failure.error, attempt, watch)
-                    if delay is None:
+                    error = failure.error
+                    delay = None if usable else self._delay(error, attempt, watch)
+                    if delay is None or not isinstance(error, AdapterError):
                         yield failure
                         if watch.expired is None:
                             _drop_rest(events)
                         return
                 self._current.close()
-                if not self._wait(delay, attempt, failure.error):
-                    yield ErrorEvent(error=self._limits.error("deadline", self._provider))
+                if not self._wait(delay, attempt, error):
+                    yield ErrorEvent(error=self._limits.error("deadline", self.provider))
                     return
                 if not self._open():
                     yield failure
@@ -122,7 +123,7 @@ class Attempts:
         finally:
             self._current.close()
 
-    def _attempt(
+    def _attempt(  # noqa: C901, PLR0912  (one branch for each habit of an adapter)
         self, events: Iterator[Any], watch: Watch, *, started: bool
     ) -> Generator[Event, None, tuple[ErrorEvent | None, bool, bool]]:
         """The events of one attempt but a failing last one.
@@ -158,8 +159,8 @@ class Attempts:
                 else:
                     failure = AdapterError(
                         "malformed_response",
-                        f"{self._provider or 'adapter'}: the stream ended without a terminal event",
-                        provider=self._provider,
+                        f"{self.provider or 'adapter'}: the stream ended without a terminal event",
+                        provider=self.provider,
                     )
         except AllmError as error:
             failure = error.replace()  # a copy: without traceback, and without what it is chained to
@@ -170,15 +171,15 @@ class Attempts:
         # A stream that was closed from outside ends in any way it likes. Why it was closed counts.
         beam.checkpoint()
         if watch.expired is not None:
-            failure = self._limits.error(watch.expired, self._provider)
+            failure = self._limits.error(watch.expired, self.provider)
         assert failure is not None
         return ErrorEvent(error=failure), started, usable
 
     def _malformed(self, event: Any, index: int) -> StreamError:
         return StreamError(
             "malformed_event",
-            f"{self._provider or 'adapter'}: event {index} is no event but {type(event).__name__!r}",
-            provider=self._provider,
+            f"{self.provider or 'adapter'}: event {index} is no event but {type(event).__name__!r}",
+            provider=self.provider,
             event_index=index,
         )
 
@@ -205,7 +206,7 @@ class Attempts:
         try:
             stream = self._again()
         except AllmError as error:
-            _log.warning("retry.preflight_failed", provider=self._provider, error=type(error).__name__)
+            _log.warning("retry.preflight_failed", provider=self.provider, error=type(error).__name__)
             return False
         self._current = stream
         if self._interrupted:

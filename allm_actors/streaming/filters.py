@@ -1,7 +1,7 @@
 """What a consumer wants to see of a stream.
 
-A filter is a function from an event to whether it passes. It holds no state and is applied after `on_event`, in
-the consumer's thread.
+A filter is a function from an event to whether it passes. It holds no state and is applied after `on_event`,
+in the consumer's thread.
 """
 
 from collections.abc import Callable

@@ -1,11 +1,11 @@
 """The options of a call: what each must look like, and where it goes.
 
-An option is a keyword argument of a call or an entry of `engine.params`; both are sorted alike, the call's over
-the engine's. `None` means not given, everywhere.
+An option is a keyword argument of a call or an entry of `engine.params`; both are sorted alike, the call's
+over the engine's. `None` means not given, everywhere.
 
 Guarantees:
-    - A value of the wrong type is a `TypeError`, an impossible one a `ValueError`, both naming the option, and
-      both before an adapter is contacted. No message shows a key.
+    - A value of the wrong type is a `TypeError`, an impossible one a `ValueError`, both naming the option,
+      and both before an adapter is contacted. No message shows a key.
     - What is consumed here, placed on the request or left out never reaches `CallContext.options`.
 """
 
@@ -78,7 +78,7 @@ class CallOptions:
     """Every option the library does not know: JSON, for the adapter."""
 
     def over(self, below: "CallOptions") -> "CallOptions":
-        """These options with gaps filled from those `below`; what goes onto the request is left to its rule."""
+        """These options, gaps filled from those `below`; what goes onto the request has its own rule."""
 
         def first(name: str) -> Any:
             mine = getattr(self, name)

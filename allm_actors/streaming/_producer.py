@@ -1,0 +1,180 @@
+"""The process behind a stream: how it is started, and what its end means to the consumer.
+
+A `Producer` is a call that passed every check, ready to be read. Reading starts its process, under the stream
+supervisor of its engine and tied to the process that owns the connection.
+
+Guarantees:
+    - Nothing is started before it is asked for, and then once.
+    - However the process ends, the consumer hears of it: a foreign exception as itself, any end from outside
+      as one `ErrorEvent` with `adapter_down`.
+    - The span of the call ends once, when the stream ends, fails or is closed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from allm_actors import beam
+from allm_actors.beam.stream import End, EventQueue, Failed, StreamReader, start_stream
+from allm_actors.beam.timer import service
+from allm_actors.data import ErrorEvent
+from allm_actors.errors import AdapterError
+from allm_actors.streaming.event_stream import ENDED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from allm_actors.engine.processes import Lease
+    from allm_actors.telemetry import Span
+
+__all__ = ["Producer", "ProducerTap"]
+
+_TERMINAL: Final = frozenset({End, Failed, beam.Down})
+_CLOSE_TIMEOUT: Final = 0.5
+
+
+class Producer:
+    """A stream that can be started.
+
+    Args:
+        source: Its events; iterated and closed in its process.
+        interrupt: Wakes that process where it waits in `source`; any thread may call it.
+        lease: The connection it uses, and the processes it depends on. It is kept, and with it what runs
+            behind a plain engine, until the stream has ended.
+        provider: The tag in the errors made here.
+        span: Ends with the stream, if there is one.
+    """
+
+    def __init__(
+        self,
+        source: Iterator[Any],
+        *,
+        interrupt: Callable[[], None] | None = None,
+        lease: Lease | None = None,
+        provider: str | None = None,
+        span: Span | None = None,
+    ) -> None:
+        self._start: tuple[Iterator[Any], Callable[[], None] | None, Lease | None] | None = (
+            source,
+            interrupt,
+            lease,
+        )
+        self._provider = provider
+        self._span = span
+        self.unstartable = False
+
+    def start(self, events: EventQueue) -> beam.Pid:
+        """Start the process, its events going to `events`.
+
+        Raises:
+            NoProcess: What it depends on is gone; `unstartable` says so.
+            StartError: The system refuses a thread.
+        """
+        assert self._start is not None, "a stream is started once"
+        (source, interrupt, lease), self._start = self._start, None
+        try:
+            return start_stream(
+                source,
+                events,
+                supervisor=lease.stream_supervisor if lease is not None else None,
+                interrupt=interrupt,
+                lender=lease.adapter_pid if lease is not None else None,
+                consumer=beam.current(),
+            )
+        except beam.NoProcess:
+            self.unstartable = True
+            raise
+
+    def outcome(self, terminal: Any) -> ErrorEvent | None:
+        """What a terminal item is to the consumer: an event, or nothing.
+
+        Raises:
+            BaseException: The foreign exception that crashed the stream, unchanged.
+        """
+        if isinstance(terminal, Failed):
+            self.finish(terminal.exception)
+            raise terminal.exception
+        if isinstance(terminal, beam.Down):
+            return self.down()
+        self.finish()
+        return None
+
+    def down(self) -> ErrorEvent:
+        """What the consumer is told when the process, or one it depends on, is gone."""
+        error = AdapterError(
+            "adapter_down",
+            f"{self._provider or 'adapter'}: the adapter's process went away",
+            provider=self._provider,
+        )
+        self.finish(error)
+        return ErrorEvent(error=error)
+
+    def note(self, event: Any) -> None:
+        """Take notice of an event that the consumer gets."""
+        if type(event) is ErrorEvent:
+            self.finish(event.error)
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """End the span, unless it has ended."""
+        span = self._span
+        if span is not None:
+            span.finish(error)
+
+    def finish_soon(self) -> None:
+        """The same from a finalizer: whoever watches runs in another thread."""
+        if self._span is not None and not self._span.over:
+            service.run(self._span.finish)
+
+
+class ProducerTap:
+    """A producer with a queue of its own: the tap of a stream of single requests."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+        self._reader = StreamReader(producer.start, close_timeout=_CLOSE_TIMEOUT)
+
+    def take(self) -> Any:
+        """The next event, or `ENDED`."""
+        try:
+            item = self._reader.take()
+        except beam.NoProcess:
+            return self._refused()
+        return self._seen(item)
+
+    async def atake(self) -> Any:
+        """The next event, or `ENDED`, without blocking the loop."""
+        try:
+            item = await self._reader.atake()
+        except beam.NoProcess:
+            return self._refused()
+        return self._seen(item)
+
+    def _seen(self, item: Any) -> Any:
+        kind = type(item)
+        if kind in _TERMINAL:
+            event = self._producer.outcome(item)
+            return ENDED if event is None else event
+        if kind is ErrorEvent:
+            self._producer.note(item)
+        return item
+
+    def _refused(self) -> Any:
+        if not self._producer.unstartable:
+            raise  # noqa: PLE0704  the one being handled: the stream belongs to the parent of this process
+        self._producer.unstartable = False
+        return self._producer.down()
+
+    def halt(self) -> None:
+        """Want no more; from any thread and from a finalizer."""
+        self._reader.halt()
+        self._producer.finish_soon()
+
+    def close(self) -> None:
+        """Halt, and wait until the process is gone."""
+        self._reader.close()
+        self._producer.finish()
+
+    async def aclose(self) -> None:
+        """Halt, and wait until the process is gone, without blocking the loop."""
+        await self._reader.aclose()
+        self._producer.finish()
