@@ -39,6 +39,7 @@ _FOREIGN: Final = (
     http.client.HTTPException,
     OSError,
     ValueError,
+    TypeError,  # `requests`, of a proxy URL without a host
 )
 
 
