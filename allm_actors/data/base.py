@@ -9,9 +9,8 @@ Guarantees:
 """
 
 import base64
-import binascii
 from collections.abc import Callable
-from math import inf, isnan
+from math import inf, isfinite, isnan
 from typing import Annotated, Any, ClassVar, get_args
 
 import pydantic
@@ -76,21 +75,41 @@ def _refuse_nan(value: Any, handler: Callable[[Any], Any]) -> Any:
     return number
 
 
-Float = Annotated[float, WrapValidator(_check_float)]
+def _write_float(value: Any) -> Any:
+    # Spelled out here, for the setting of a model does not reach where it is written as part of something else.
+    if isinstance(value, float) and not isfinite(value):
+        return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+_WriteFloat = PlainSerializer(_write_float, when_used="json-unless-none")
+
+Float = Annotated[float, WrapValidator(_check_float), _WriteFloat]
 """A float that is not NaN; infinity is written `"Infinity"`."""
 
-JudgedFloat = Annotated[float, WrapValidator(_read_float)]
+JudgedFloat = Annotated[float, WrapValidator(_read_float), _WriteFloat]
 """A float whose range `validate` judges: NaN can be built, but is not read from JSON."""
 
-Seconds = Annotated[float, Field(gt=0), WrapValidator(_check_float)]
+Seconds = Annotated[float, Field(gt=0), WrapValidator(_check_float), _WriteFloat]
 """A time limit: more than 0, `math.inf` for no limit."""
+
+
+def decode_base64(text: str) -> bytes:
+    """Return the bytes of standard base64: nothing in it is skipped, and padding is neither missing nor more.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if len(text) % 4 or text.endswith("==="):  # the standard decoder takes any padding after a whole group
+        raise ValueError("the padding is wrong")
+    return base64.b64decode(text, validate=True)
 
 
 def _read_bytes(value: Any, handler: Callable[[Any], Any], info: ValidationInfo) -> Any:
     if info.mode == "json" and isinstance(value, str):
         try:
-            return base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError):
+            return decode_base64(value)
+        except ValueError:
             raise PydanticCustomError("base64", "Input should be standard base64 with padding") from None
     return handler(value)
 

@@ -4,14 +4,13 @@ Building an image does no I/O; reading one touches at most a local file, never t
 """
 
 import base64
-import binascii
 import os
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from allm_actors.data.base import Bytes, JsonObject, Model, OneOf
+from allm_actors.data.base import Bytes, JsonObject, Model, OneOf, decode_base64
 from allm_actors.errors import ImageSourceError
 
 _MIME_BY_SUFFIX = {
@@ -192,8 +191,8 @@ def _required(mime_type: str) -> str:
 
 def _decoded(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        return decode_base64(text)
+    except ValueError:
         raise ImageSourceError("invalid_base64") from None
 
 

@@ -210,7 +210,7 @@ class AllmError(Exception):
             elif name == "message":
                 if not isinstance(value, str | None):
                     raise TypeError(f"message must be a string or None, got {type(value).__name__}")
-                checked = value or self._default_message()
+                checked = _writable(value) if value else self._default_message()
             elif name in {"cause", "metadata"}:
                 checked = _checked_json(name, value)
             else:
@@ -302,7 +302,12 @@ def _checked(name: str, value: Any, kind: type) -> Any:
     wanted = int | float if kind is float else kind
     if not isinstance(value, wanted) or isinstance(value, bool) or value != value:  # noqa: PLR0124 - NaN
         raise TypeError(f"{name} must be {kind.__name__} or None, got {type(value).__name__}")
-    return kind(value)
+    return _writable(value) if kind is str else kind(value)
+
+
+def _writable(text: str) -> str:
+    """Return text that JSON can hold: what an exception says may have lone surrogates in it."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _read_field(name: str, value: Any, kind: type, problems: list[InitErrorDetails]) -> Any:

@@ -17,6 +17,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 MAX_DEPTH = 200
 """As deep as pydantic's own JSON parser goes."""
 
+_TOO_LARGE = 10**4300  # Python writes and reads no more digits than that
+
 
 class _NotJsonError(Exception):
     """Leaves the quick pass at the first value that is not JSON."""
@@ -60,7 +62,9 @@ def _plain(value: Any, depth: int) -> Any:  # noqa: PLR0911 - one return per JSO
     kind = type(value)
     if kind is str:
         return value if value.isascii() else _encodable(value)
-    if kind is bool or kind is int or value is None:
+    if kind is int:
+        return _writable(value)
+    if kind is bool or value is None:
         return value
     if kind is float:
         return _finite(value)
@@ -75,7 +79,7 @@ def _plain(value: Any, depth: int) -> Any:  # noqa: PLR0911 - one return per JSO
     if isinstance(value, str):
         return _encodable(str.__str__(value))
     if isinstance(value, int):
-        return int(value)
+        return _writable(int(value))
     if isinstance(value, float):
         return _finite(float(value))
     raise _NotJsonError
@@ -86,6 +90,12 @@ def _key(key: Any) -> str:
         return key if key.isascii() else _encodable(key)
     if isinstance(key, str):
         return _encodable(str.__str__(key))
+    raise _NotJsonError
+
+
+def _writable(value: int) -> int:
+    if -_TOO_LARGE < value < _TOO_LARGE:
+        return value
     raise _NotJsonError
 
 
@@ -132,6 +142,8 @@ def _collect_scalar(value: Any, loc: tuple[str | int, ...], problems: list[InitE
     except _NotJsonError:
         if isinstance(value, float):
             _note(problems, loc, value, "Input should be a finite number")
+        elif isinstance(value, int):
+            _note(problems, loc, "a number", "Input should be a number of at most 4300 digits")
         elif isinstance(value, str):
             # The text itself cannot be written down in an error message either.
             _note(problems, loc, ascii(value), "Input should be text without lone surrogates")
