@@ -84,7 +84,7 @@ def short(events):
     return [_short(event) for event in events]
 
 
-def _short(event):
+def _short(event):  # noqa: PLR0911
     match event.type:
         case "message_started":
             assert (event.message.role, event.message.content) == ("assistant", "")
