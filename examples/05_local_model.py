@@ -22,7 +22,9 @@ if path is None:
 engine = allm.Engine(adapter=Llama(model=path), params={"temperature": 0, "max_tokens": 24})
 print("asking SmolLM2-135M-Instruct.Q4_1")
 
-with allm.stream_generate(engine, "What is the capital of France?") as stream:
+question = [allm.system("You are a helpful assistant."), allm.user("What is the capital of France?")]
+
+with allm.stream_generate(engine, question) as stream:
     for event in stream:
         match event:
             case TextDelta(delta=text):

