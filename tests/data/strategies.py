@@ -78,20 +78,31 @@ errors = st.one_of(
         st.lists(st.tuples(st.lists(texts | st.integers(), max_size=2).map(tuple), texts), max_size=2),
     ),
 )
-tool_errors = st.builds(ToolError, st.sampled_from(ToolError.legal_reasons()), texts, tool_name=optional(texts))
-usages = st.builds(Usage, input_tokens=counts, output_tokens=counts, total_tokens=counts, input_cost=costs, extra=json_dicts)
+tool_errors = st.builds(
+    ToolError, st.sampled_from(ToolError.legal_reasons()), texts, tool_name=optional(texts)
+)
+usages = st.builds(
+    Usage, input_tokens=counts, output_tokens=counts, total_tokens=counts, input_cost=costs, extra=json_dicts
+)
 sources = st.one_of(
     st.builds(BinarySource, value=st.binary(max_size=8)),
     st.builds(Base64Source, value=texts),
     st.builds(UrlSource, value=texts),
     st.builds(FileSource, value=texts),
 )
-images = st.builds(Image, source=sources, mime_type=optional(texts), width=optional(st.integers()), metadata=json_dicts)
+images = st.builds(
+    Image, source=sources, mime_type=optional(texts), width=optional(st.integers()), metadata=json_dicts
+)
 parts = st.builds(TextPart, text=texts, metadata=json_dicts) | st.builds(
     ImagePart, image=images, detail=st.sampled_from(["auto", "low", "high"])
 )
 tool_calls = st.builds(
-    ToolCall, id=ids, name=texts, arguments=json_dicts, raw_arguments=optional(texts), provider_data=json_dicts
+    ToolCall,
+    id=ids,
+    name=texts,
+    arguments=json_dicts,
+    raw_arguments=optional(texts),
+    provider_data=json_dicts,
 )
 call_lists = st.lists(tool_calls, max_size=2)
 messages = st.builds(
@@ -105,7 +116,9 @@ messages = st.builds(
     provider_data=json_dicts,
     metadata=json_dicts,
 )
-tools = st.builds(Tool, name=texts, description=texts, schema=json_dicts, manual=st.booleans(), summary=optional(texts))
+tools = st.builds(
+    Tool, name=texts, description=texts, schema=json_dicts, manual=st.booleans(), summary=optional(texts)
+)
 threads = st.builds(Thread, messages=st.lists(messages, max_size=2), metadata=json_dicts)
 models = optional(texts | st.builds(ModelRef, provider=texts, id=texts, pricing=json_dicts))
 requests = st.builds(
@@ -121,7 +134,9 @@ requests = st.builds(
     prompt_cache=optional(st.builds(PromptCache, key=optional(texts))),
     options=json_dicts,
 )
-finish_reasons = optional(st.sampled_from(["stop", "length", "tool_calls", "content_filter", "error", "other"]))
+finish_reasons = optional(
+    st.sampled_from(["stop", "length", "tool_calls", "content_filter", "error", "other"])
+)
 responses = st.builds(
     Response,
     id=optional(texts),
@@ -192,7 +207,14 @@ events = st.one_of(
     st.builds(TextCompleted, id=optional(ids), text=texts),
     st.builds(ToolCallStarted, id=ids, name=st.sampled_from(["", "f", "g"])),
     tool_call_deltas,
-    st.builds(ToolCallCompleted, id=ids, name=texts, arguments=json_dicts, raw_arguments=texts, provider_data=json_dicts),
+    st.builds(
+        ToolCallCompleted,
+        id=ids,
+        name=texts,
+        arguments=json_dicts,
+        raw_arguments=texts,
+        provider_data=json_dicts,
+    ),
     message_completions,
     raw_chunks,
     st.builds(ErrorEvent, error=errors),
@@ -200,7 +222,14 @@ events = st.one_of(
     st.builds(ToolExecutionCompleted, id=ids, name=texts, result=json_values),
     st.builds(ToolResultEncoded, id=ids, content=texts),
     st.builds(AskUserRequested, tool_call_id=ids, tool_name=texts, question=texts, options=json_dicts),
-    st.builds(ToolHalt, tool_call_id=ids, reason=texts, result=json_values, content=optional(texts), error=optional(tool_errors)),
+    st.builds(
+        ToolHalt,
+        tool_call_id=ids,
+        reason=texts,
+        result=json_values,
+        content=optional(texts),
+        error=optional(tool_errors),
+    ),
     step_completions,
     st.builds(ChatCompleted, result=chat_results),
 )

@@ -164,14 +164,21 @@ def test_default_containers_are_not_shared():
 
 EXAMPLES = [
     user("hi"),
-    Message(role="user", content=[TextPart(text="a"), ImagePart(image=Image.from_binary(b"\x00\xff", "image/png"))]),
+    Message(
+        role="user",
+        content=[TextPart(text="a"), ImagePart(image=Image.from_binary(b"\x00\xff", "image/png"))],
+    ),
     ToolCall(id="1", name="f", arguments={"a": [1, None, {"b": 2.5}]}, raw_arguments="{}"),
     Tool(name="f", description="d", schema={"type": "object"}, handler=len, strict=True),
     Usage(input_tokens=1, input_cost=math.inf, extra={"x": 1}),
     Request(messages=[user("hi")], temperature=0.5, model="m", tool_choice={"type": "any"}),
     Response(error=AdapterError("timeout", provider="x"), usage=Usage(total_tokens=3), raw=[1]),
     Thread(messages=[user("a")], metadata={"id": 1}),
-    StepResult(halt_result={1, 2}, error=AdapterError("unknown"), other_halts=[OtherHalt(tool_call_id="1", halted_reason="x")]),
+    StepResult(
+        halt_result={1, 2},
+        error=AdapterError("unknown"),
+        other_halts=[OtherHalt(tool_call_id="1", halted_reason="x")],
+    ),
 ]
 
 
@@ -193,11 +200,15 @@ def test_importing_emits_no_warning_and_stays_light():
         "import sys, allm_actors, allm_actors.events, allm_actors.validate, allm_actors.errors, allm_actors.data\n"
         "from allm_actors.data import Tool; assert 'schema' in Tool.model_fields\n"
     )
-    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (result.returncode, result.stderr) == (0, "")
 
     code = "import sys, allm_actors.data; print(*(sys.modules.keys() & {'requests', 'pykka', 'urllib3', 'structlog'}))"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert result.stdout.strip() == ""
 
 
@@ -266,7 +277,9 @@ def test_metadata_is_on_every_model_but_usage():
     assert "metadata" not in Usage.model_fields
     holders = [data.Message, data.ToolCall, data.Response, data.ToolCallCompleted, data.MessageCompleted]
     assert [kind.__name__ for kind in holders if "provider_data" not in kind.model_fields] == []
-    assert all(kind.model_fields["metadata"].get_default(call_default_factory=True) == {} for kind in SECTION_2)
+    assert all(
+        kind.model_fields["metadata"].get_default(call_default_factory=True) == {} for kind in SECTION_2
+    )
 
 
 class Limit(Model):

@@ -42,7 +42,15 @@ REASONS = {
 RETRYABLE = {"rate_limited", "provider_unavailable", "timeout", "network_error", "adapter_down"}
 EXAMPLES = [
     EngineError("missing_key", provider="openai", metadata={"slot": "adapter"}),
-    AdapterError("rate_limited", "slow down", provider="x", status=429, retry_after=1.5, request_id="r", cause={"a": [1]}),
+    AdapterError(
+        "rate_limited",
+        "slow down",
+        provider="x",
+        status=429,
+        retry_after=1.5,
+        request_id="r",
+        cause={"a": [1]},
+    ),
     AdapterError("timeout", retry_after=math.inf),
     StreamError("malformed_event", provider="x", event_index=3),
     ToolError("timeout", tool_name="f", tool_call_id="1"),
@@ -144,7 +152,9 @@ def test_no_other_class_is_retryable():
     """C-30: not even for a reason of the same name."""
     assert not StreamError("timeout").retryable
     assert not ToolError("timeout").retryable
-    assert not any(build(kind, kind.legal_reasons()[0]).retryable for kind in REASONS if kind is not AdapterError)
+    assert not any(
+        build(kind, kind.legal_reasons()[0]).retryable for kind in REASONS if kind is not AdapterError
+    )
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=repr)
@@ -175,7 +185,9 @@ def test_errors_of_different_classes_differ():
 
 def test_field_errors_are_named_tuples_with_tuple_paths():
     """C-31: whatever the path was written as."""
-    error = ValidationError("invalid_request", [(["messages", 0], "empty"), ("tools", "x"), FieldError(("a", 1), "y")])
+    error = ValidationError(
+        "invalid_request", [(["messages", 0], "empty"), ("tools", "x"), FieldError(("a", 1), "y")]
+    )
 
     assert error.errors == [(("messages", 0), "empty"), (("tools",), "x"), (("a", 1), "y")]
     assert all(isinstance(problem, FieldError) for problem in error.errors)
@@ -234,7 +246,10 @@ def test_an_explicit_cause_is_kept_by_copies_in_models():
     error = ToolError("handler_raised")
     error.__cause__ = KeyError("x")
 
-    assert ToolHalt(tool_call_id="1", reason="tool_error", result=None, error=error).error.__cause__ is error.__cause__
+    assert (
+        ToolHalt(tool_call_id="1", reason="tool_error", result=None, error=error).error.__cause__
+        is error.__cause__
+    )
 
 
 def test_replace_changes_fields_and_lets_a_default_message_follow():
@@ -265,7 +280,10 @@ def test_metadata_is_the_errors_own():
 
 def test_repr_shows_what_is_set():
     """C-31: and nothing that is not."""
-    assert repr(AdapterError("timeout", status=408)) == "AdapterError('timeout', 'adapter error: timeout', status=408)"
+    assert (
+        repr(AdapterError("timeout", status=408))
+        == "AdapterError('timeout', 'adapter error: timeout', status=408)"
+    )
 
 
 def test_json_form():
@@ -286,7 +304,7 @@ def test_json_form():
         {"path": ["tools"], "reason": "duplicate_name"},
     ]
     kinds = {kind: build(kind, kind.legal_reasons()[0]).to_dict()["kind"] for kind in REASONS}
-    assert list(kinds.values()) == "engine adapter stream tool session response validation catalog".split()
+    assert list(kinds.values()) == ["engine", "adapter", "stream", "tool", "session", "response", "validation", "catalog"]
 
 
 ANY = TypeAdapter(AllmError)
@@ -324,19 +342,44 @@ def test_a_field_of_one_class_takes_that_class_only():
         ({"kind": "adapter", "reason": "cancelled"}, [("reason",)]),
         ({"kind": "adapter", "reason": "timeout", "tool_name": "x"}, [("tool_name",)]),
         (
-            {"kind": "adapter", "reason": "x", "status": "1", "provider": 2, "metadata": [], "message": 1, "retry_after": True},
+            {
+                "kind": "adapter",
+                "reason": "x",
+                "status": "1",
+                "provider": 2,
+                "metadata": [],
+                "message": 1,
+                "retry_after": True,
+            },
             [("reason",), ("status",), ("provider",), ("metadata",), ("message",), ("retry_after",)],
         ),
-        ({"kind": "adapter", "reason": "timeout", "cause": math.nan, "metadata": {"a": math.inf}}, [("cause",), ("metadata", "a")]),
+        (
+            {"kind": "adapter", "reason": "timeout", "cause": math.nan, "metadata": {"a": math.inf}},
+            [("cause",), ("metadata", "a")],
+        ),
         ({"kind": "validation", "reason": "invalid_tool"}, [("errors",)]),
         ({"kind": "validation", "reason": "invalid_tool", "errors": {}}, [("errors",)]),
         (
             {
                 "kind": "validation",
                 "reason": "invalid_tool",
-                "errors": [1, {"path": "x", "reason": "y"}, {"path": [1.5], "reason": "y"}, {"path": [], "reason": 1}, {"path": []}, {"path": [], "reason": "", "more": 1}],
+                "errors": [
+                    1,
+                    {"path": "x", "reason": "y"},
+                    {"path": [1.5], "reason": "y"},
+                    {"path": [], "reason": 1},
+                    {"path": []},
+                    {"path": [], "reason": "", "more": 1},
+                ],
             },
-            [("errors", 0), ("errors", 1, "path"), ("errors", 2, "path"), ("errors", 3, "reason"), ("errors", 4, "reason"), ("errors", 5, "more")],
+            [
+                ("errors", 0),
+                ("errors", 1, "path"),
+                ("errors", 2, "path"),
+                ("errors", 3, "reason"),
+                ("errors", 4, "reason"),
+                ("errors", 5, "more"),
+            ],
         ),
     ],
 )
@@ -376,7 +419,9 @@ def test_errors_describe_themselves_in_a_json_schema():
     st.sampled_from([EngineError, AdapterError, StreamError, ToolError, SessionError, ResponseError]),
     st.data(),
     st.text(),
-    st.dictionaries(st.text(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists), max_size=3),
+    st.dictionaries(
+        st.text(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists), max_size=3
+    ),
 )
 def test_any_error_survives_json_and_pickle(kind, data, message, metadata):
     """C-5, C-85."""
@@ -401,7 +446,13 @@ def test_an_error_holds_what_it_was_told_and_nothing_of_where_it_was_made():
 
     error = raised(AdapterError("authentication_failed", provider="openai", status=401))
 
-    for shown in (repr(error), str(error), repr(vars(error)), repr(pickle.dumps(error)), json.dumps(error.to_dict())):
+    for shown in (
+        repr(error),
+        str(error),
+        repr(vars(error)),
+        repr(pickle.dumps(error)),
+        json.dumps(error.to_dict()),
+    ):
         assert api_key not in shown
 
 

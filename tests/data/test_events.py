@@ -95,7 +95,9 @@ def test_each_event_is_a_frozen_model_with_its_type(tag):
 
 def test_events_without_containers_hash():
     """C-5: equal events are one member of a set."""
-    assert len({TextDelta(id=None, delta="a"), TextDelta(id=None, delta="a"), TextDelta(id="1", delta="a")}) == 2
+    assert (
+        len({TextDelta(id=None, delta="a"), TextDelta(id=None, delta="a"), TextDelta(id="1", delta="a")}) == 2
+    )
 
 
 def test_other_things_are_no_events():
@@ -106,7 +108,16 @@ def test_other_things_are_no_events():
         id: None = None
         delta: str = "a"
 
-    for thing in (None, "text_delta", TextDelta, Fake(), EXAMPLES["text_delta"].model_dump(), assistant("a"), Usage(), object()):
+    for thing in (
+        None,
+        "text_delta",
+        TextDelta,
+        Fake(),
+        EXAMPLES["text_delta"].model_dump(),
+        assistant("a"),
+        Usage(),
+        object(),
+    ):
         assert not is_event(thing)
 
 
@@ -196,7 +207,17 @@ def test_every_event_comes_back_from_json_equal(event):
     assert pickle.loads(pickle.dumps(event)) == event
 
 
-@given(st.one_of(make.requests, make.responses, make.threads, make.step_results, make.chat_results, make.images, make.usages))
+@given(
+    st.one_of(
+        make.requests,
+        make.responses,
+        make.threads,
+        make.step_results,
+        make.chat_results,
+        make.images,
+        make.usages,
+    )
+)
 @settings(max_examples=60, deadline=None)
 def test_every_model_comes_back_from_json_equal(model):
     """C-84, C-86: and the text is strict JSON."""
@@ -220,11 +241,27 @@ def test_lists_of_events_come_back_from_json_equal(stream):
     ("kind", "text", "locs"),
     [
         (Request, "{}", [("messages",)]),
-        (Request, '{"messages": [], "max_tokens": "1", "more": 1, "temperature": NaN}', [("temperature",), ("max_tokens",), ("more",)]),
-        (Request, '{"messages": [{"role": "user", "content": 1}, {"content": ""}]}', [("messages", 0, "content"), ("messages", 1, "role")]),
+        (
+            Request,
+            '{"messages": [], "max_tokens": "1", "more": 1, "temperature": NaN}',
+            [("temperature",), ("max_tokens",), ("more",)],
+        ),
+        (
+            Request,
+            '{"messages": [{"role": "user", "content": 1}, {"content": ""}]}',
+            [("messages", 0, "content"), ("messages", 1, "role")],
+        ),
         (Request, '{"messages": {}}', [("messages",)]),
-        (Usage, '{"input_tokens": 1.0, "input_cost": NaN, "extra": {"a": Infinity}}', [("input_tokens",), ("input_cost",), ("extra", "a")]),
-        (Response, '{"raw": NaN, "error": {"kind": "adapter", "reason": "x"}}', [("error", "reason"), ("raw",)]),
+        (
+            Usage,
+            '{"input_tokens": 1.0, "input_cost": NaN, "extra": {"a": Infinity}}',
+            [("input_tokens",), ("input_cost",), ("extra", "a")],
+        ),
+        (
+            Response,
+            '{"raw": NaN, "error": {"kind": "adapter", "reason": "x"}}',
+            [("error", "reason"), ("raw",)],
+        ),
         (StepResult, '{"error": {"kind": "x"}, "done": 1}', [("done",), ("error", "kind")]),
         (TextDelta, '{"delta": 1}', [("id",), ("delta",)]),
     ],
@@ -296,7 +333,10 @@ LOOP.append(LOOP)
 )
 def test_any_object_is_written_as_json_if_all_of_it_can_be(value, written):
     """C-88: and comes back as that JSON."""
-    for event in (ToolExecutionCompleted(id="1", name="f", result=value), ToolHalt(tool_call_id="1", reason="x", result=value)):
+    for event in (
+        ToolExecutionCompleted(id="1", name="f", result=value),
+        ToolHalt(tool_call_id="1", reason="x", result=value),
+    ):
         text = event.model_dump_json()
         assert json.loads(text)["result"] == written
         assert type(event).model_validate_json(text).result == written
@@ -334,7 +374,9 @@ def test_other_objects_are_written_as_their_repr(value):
     assert "canary" not in event.model_dump_json()
 
 
-@pytest.mark.parametrize("value", [Grumpy(), Surrogate(), [Grumpy()], 10**5000], ids=["raises", "surrogate", "inner", "huge"])
+@pytest.mark.parametrize(
+    "value", [Grumpy(), Surrogate(), [Grumpy()], 10**5000], ids=["raises", "surrogate", "inner", "huge"]
+)
 def test_writing_never_fails(value):
     """C-88: not even for what has no usable `repr`."""
     event = ToolHalt(tool_call_id="1", reason="x", result=value)

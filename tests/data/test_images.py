@@ -29,7 +29,9 @@ def test_building():
     """C-13."""
     assert Image.from_binary(PNG, "image/png") == Image(source=BinarySource(value=PNG), mime_type="image/png")
     assert Image.from_base64("not base64!", "image/png").source == Base64Source(value="not base64!")
-    assert Image.from_url("https://x/y.png") == Image(source=UrlSource(value="https://x/y.png"), mime_type=None)
+    assert Image.from_url("https://x/y.png") == Image(
+        source=UrlSource(value="https://x/y.png"), mime_type=None
+    )
 
 
 @pytest.mark.parametrize(("build", "data"), [(Image.from_binary, PNG), (Image.from_base64, TEXT)])
@@ -78,7 +80,17 @@ def test_data_uris(uri, mime, text):
 
 
 @pytest.mark.parametrize(
-    "uri", ["image/png;base64,aa", "https://x", "data:image/png,aa", "data:;base64,aa", "data:image/png;base64", "", "data:", "data:;name=x;base64,aa"]
+    "uri",
+    [
+        "image/png;base64,aa",
+        "https://x",
+        "data:image/png,aa",
+        "data:;base64,aa",
+        "data:image/png;base64",
+        "",
+        "data:",
+        "data:;name=x;base64,aa",
+    ],
 )
 def test_other_uris_are_refused(uri):
     """C-13."""
@@ -93,7 +105,11 @@ def test_reading(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(PNG)
 
-    for image in (Image.from_binary(PNG, "image/png"), Image.from_base64(TEXT, "image/png"), Image.from_file(path)):
+    for image in (
+        Image.from_binary(PNG, "image/png"),
+        Image.from_base64(TEXT, "image/png"),
+        Image.from_file(path),
+    ):
         assert image.to_binary() == PNG
         assert image.to_data_uri() == f"data:image/png;base64,{TEXT}"
 
@@ -107,7 +123,10 @@ def refused(call):
 
 def test_a_url_is_never_fetched():
     """C-14: whatever its MIME type; this comes before a missing one."""
-    for image in (Image.from_url("data:image/png;base64,aa"), Image(source=UrlSource(value="u"), mime_type="image/png")):
+    for image in (
+        Image.from_url("data:image/png;base64,aa"),
+        Image(source=UrlSource(value="u"), mime_type="image/png"),
+    ):
         assert refused(image.to_binary).reason == "remote_source"
         assert refused(image.to_data_uri).reason == "remote_source"
 
@@ -115,10 +134,15 @@ def test_a_url_is_never_fetched():
 def test_a_data_uri_needs_a_mime_type(tmp_path):
     """C-14: looked at before the bytes are."""
     assert refused(Image.from_file(tmp_path / "absent").to_data_uri).reason == "missing_mime_type"
-    assert refused(Image(source=Base64Source(value="!"), mime_type=None).to_data_uri).reason == "missing_mime_type"
+    assert (
+        refused(Image(source=Base64Source(value="!"), mime_type=None).to_data_uri).reason
+        == "missing_mime_type"
+    )
 
 
-@pytest.mark.parametrize("text", ["a", "aaa", "aa=a", "aaaa\n", " aaaa", "a-_a", "aaaa=", "aaaa====", "é", "=aaa", "aa==aa=="])
+@pytest.mark.parametrize(
+    "text", ["a", "aaa", "aa=a", "aaaa\n", " aaaa", "a-_a", "aaaa=", "aaaa====", "é", "=aaa", "aa==aa=="]
+)
 def test_base64_is_strict(text):
     """C-14: nothing is skipped, padding is complete."""
     image = Image.from_base64(text, "image/png")
@@ -138,7 +162,10 @@ def test_an_unreadable_file_says_why(tmp_path):
 
 def test_image_source_errors_are_values():
     """C-5: pickled and copied, they say the same."""
-    for again in (pickle.loads(pickle.dumps(ImageSourceError("remote_source"))), copy.copy(ImageSourceError("remote_source"))):
+    for again in (
+        pickle.loads(pickle.dumps(ImageSourceError("remote_source"))),
+        copy.copy(ImageSourceError("remote_source")),
+    ):
         assert (again.reason, str(again)) == ("remote_source", str(ImageSourceError("remote_source")))
 
 
@@ -173,7 +200,11 @@ def test_a_file_is_stored_as_its_path(tmp_path):
 def test_payloads_do_not_fill_the_screen():
     """K-17: a `repr` shows sizes, not payloads."""
     big = "A" * 4000
-    for image in (Image.from_binary(big.encode(), "x"), Image.from_base64(big, "x"), Image.from_url("data:" + big)):
+    for image in (
+        Image.from_binary(big.encode(), "x"),
+        Image.from_base64(big, "x"),
+        Image.from_url("data:" + big),
+    ):
         assert len(repr(image)) < 500
         assert "40" in repr(image)
     assert "https://x/y.png" in repr(Image.from_url("https://x/y.png"))

@@ -38,7 +38,12 @@ from allm_actors.errors import AdapterError, ResponseError
 def test_message_fields():
     """C-11: defaults, and empty contents."""
     message = Message(role="user", content="")
-    assert (message.name, message.tool_call_id, message.tool_calls, message.ask_user_for) == (None, None, [], None)
+    assert (message.name, message.tool_call_id, message.tool_calls, message.ask_user_for) == (
+        None,
+        None,
+        [],
+        None,
+    )
     assert Message(role="user", content=[]).content == []
     for role in ("system", "user", "assistant", "tool"):
         assert Message(role=role, content="x").role == role
@@ -56,8 +61,13 @@ def test_parts_are_told_apart_by_type():
     """C-12."""
     image = ImagePart(image=Image.from_url("https://x/y.png"))
     assert (TextPart(text="a").type, image.type, image.detail) == ("text", "image", "auto")
-    assert [image.image.width, image.image.height, image.image.prompt, image.image.revised_prompt] == [None] * 4
-    content = [{"type": "text", "text": "a"}, {"type": "image", "image": {"source": {"type": "url", "value": "u"}}}]
+    assert [image.image.width, image.image.height, image.image.prompt, image.image.revised_prompt] == [
+        None
+    ] * 4
+    content = [
+        {"type": "text", "text": "a"},
+        {"type": "image", "image": {"source": {"type": "url", "value": "u"}}},
+    ]
     assert [type(part) for part in Message(role="user", content=content).content] == [TextPart, ImagePart]
     with pytest.raises(pydantic.ValidationError):
         ImagePart(image=Image.from_url("u"), detail="medium")
@@ -159,7 +169,12 @@ def test_response_defaults():
     """C-20."""
     response = Response()
     assert response.usage == Usage()
-    assert (response.message, response.output_text, response.tool_calls, response.finish_reason) == (None, None, [], None)
+    assert (response.message, response.output_text, response.tool_calls, response.finish_reason) == (
+        None,
+        None,
+        [],
+        None,
+    )
     assert (response.error, response.raw, response.reasoning, response.refusal) == (None, None, None, None)
     with pytest.raises(pydantic.ValidationError):
         Response(finish_reason="halted")
@@ -231,7 +246,14 @@ def test_thread():
 
     assert empty.messages == []
     assert empty.last_message() is None
-    assert [message.role for message in more.messages] == ["system", "user", "assistant", "tool", "user", "user"]
+    assert [message.role for message in more.messages] == [
+        "system",
+        "user",
+        "assistant",
+        "tool",
+        "user",
+        "user",
+    ]
     assert more.last_message() == user("y")
     assert len(full.messages) == 4
     assert more.metadata == {"id": 1}
@@ -265,7 +287,14 @@ def test_results():
 
 @pytest.mark.parametrize(
     ("reason", "halted"),
-    [("completed", False), (None, False), ("max_turns", True), ("error", True), ("cancelled", True), ("mine", True)],
+    [
+        ("completed", False),
+        (None, False),
+        ("max_turns", True),
+        ("error", True),
+        ("cancelled", True),
+        ("mine", True),
+    ],
 )
 def test_halted(reason, halted):
     """C-23."""
@@ -303,7 +332,16 @@ def test_helpers():
     assert json_schema("", {}, strict=False)["strict"] is False
 
 
-@pytest.mark.parametrize(("content", "error"), [(1, TypeError), (None, TypeError), ((1,), TypeError), ({"a": {1}}, ValueError), ([math.nan], ValueError)])
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (1, TypeError),
+        (None, TypeError),
+        ((1,), TypeError),
+        ({"a": {1}}, ValueError),
+        ([math.nan], ValueError),
+    ],
+)
 def test_tool_result_takes_text_dicts_and_lists(content, error):
     """C-24."""
     with pytest.raises(error):
@@ -350,7 +388,15 @@ def test_a_thread_stays_itself():
 
 @pytest.mark.parametrize(
     ("input_", "named"),
-    [(5, "int"), (None, "NoneType"), (b"x", "bytes"), (("a",), "tuple"), ({"role": "user"}, "dict"), ([5], "int"), (["a", None], "NoneType")],
+    [
+        (5, "int"),
+        (None, "NoneType"),
+        (b"x", "bytes"),
+        (("a",), "tuple"),
+        ({"role": "user"}, "dict"),
+        ([5], "int"),
+        (["a", None], "NoneType"),
+    ],
 )
 def test_other_inputs_are_a_type_error_naming_the_type(input_, named):
     """C-10."""

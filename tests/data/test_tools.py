@@ -38,13 +38,22 @@ SCHEMA = {"type": "object", "properties": {"unit": {"enum": ["celsius"], "defaul
 def test_tool_fields():
     """C-16."""
     bare = Tool(name="f", description="d", schema={})
-    assert (bare.handler, bare.manual, bare.compact, bare.summary, bare.strict) == (None, False, False, None, False)
+    assert (bare.handler, bare.manual, bare.compact, bare.summary, bare.strict) == (
+        None,
+        False,
+        False,
+        None,
+        False,
+    )
 
 
 def test_enum_members_in_schemas_become_their_values():
     """C-16: as keys and as values, at every depth, of a tool and of `json_schema`."""
     messy = {"type": "object", "properties": {Unit.C: {"enum": [Unit.C, [Unit.F, {"x": Unit.F}]]}}}
-    plain = {"type": "object", "properties": {"celsius": {"enum": ["celsius", ["fahrenheit", {"x": "fahrenheit"}]]}}}
+    plain = {
+        "type": "object",
+        "properties": {"celsius": {"enum": ["celsius", ["fahrenheit", {"x": "fahrenheit"}]]}},
+    }
 
     assert Tool(name="f", description="", schema=messy).schema == plain
     assert json_schema("n", messy)["schema"] == plain
@@ -111,7 +120,9 @@ def test_calling_the_tool_calls_the_function():
 
     assert add("x") == ("x", 1, None)
     assert add(1, b=2, ctx="c") == (1, 2, "c")
-    assert Tool(name="f", description="", schema={}, handler=lambda arguments: arguments)({"a": 1}) == {"a": 1}
+    assert Tool(name="f", description="", schema={}, handler=lambda arguments: arguments)({"a": 1}) == {
+        "a": 1
+    }
     with pytest.raises(TypeError, match="'f'"):
         Tool(name="f", description="", schema={})()
 
@@ -121,10 +132,21 @@ def test_arguments_arrive_as_the_hinted_types():
     seen = {}
 
     @tool
-    def book(place: Place, day: date, kinds: set[Literal["a", "b"]], counts: dict[str, float], note: str | None = None):
+    def book(
+        place: Place,
+        day: date,
+        kinds: set[Literal["a", "b"]],
+        counts: dict[str, float],
+        note: str | None = None,
+    ):
         seen.update(place=place, day=day, kinds=kinds, counts=counts, note=note)
 
-    arguments = {"place": {"name": "x", "where": [1, 2]}, "day": "2026-01-02", "kinds": ["a", "a"], "counts": {"n": "1"}}
+    arguments = {
+        "place": {"name": "x", "where": [1, 2]},
+        "day": "2026-01-02",
+        "kinds": ["a", "a"],
+        "counts": {"n": "1"},
+    }
     before = copy.deepcopy(arguments)
     book.handler(arguments)
 
@@ -209,7 +231,9 @@ def test_a_context_class_of_ones_own_is_an_ordinary_type():
     assert function.handler({"where": {"x": 1}}) == 1
 
 
-@pytest.mark.parametrize("name", ["schema", "model_config", "_private", "self", "copy", "json", "p0", "arguments", "name"])
+@pytest.mark.parametrize(
+    "name", ["schema", "model_config", "_private", "self", "copy", "json", "p0", "arguments", "name"]
+)
 def test_a_parameter_may_have_any_name(name):
     """C-17: names that pydantic reserves are as good as others."""
     space: dict = {}
@@ -229,7 +253,12 @@ def test_defaults_given_as_fields_and_defaults_json_cannot_hold():
     def function(a: int = Field(3, ge=1, description="how many"), b: object = marker, c: list[int] = []):  # noqa: B006
         return a, b is marker, c
 
-    assert function.schema["properties"]["a"] == {"type": "integer", "minimum": 1, "description": "how many", "default": 3}
+    assert function.schema["properties"]["a"] == {
+        "type": "integer",
+        "minimum": 1,
+        "description": "how many",
+        "default": 3,
+    }
     assert function.handler({}) == (3, True, [])
     function.handler({})[2].append(1)
     assert function.handler({})[2] == []
@@ -250,7 +279,13 @@ def test_hints_of_names_that_are_local_where_the_tool_is_made():
 
 @pytest.mark.parametrize(
     "source",
-    ["def f(*args): ...", "def f(**kwargs): ...", "def f(a, /): ...", "async def f(a): ...", "def f(a, *, b, **c): ..."],
+    [
+        "def f(*args): ...",
+        "def f(**kwargs): ...",
+        "def f(a, /): ...",
+        "async def f(a): ...",
+        "def f(a, *, b, **c): ...",
+    ],
 )
 def test_functions_without_plain_named_parameters_are_refused(source):
     """C-17: at decoration."""
@@ -371,7 +406,17 @@ def test_a_callable_that_cannot_be_inspected_gets_one_argument():
 
 @pytest.mark.parametrize(
     "handler",
-    [5, "f", lambda: None, lambda a, b, c: None, lambda *, a: None, lambda a, *, b: None, coroutine, AsyncCallable(), functools.partial(coroutine)],
+    [
+        5,
+        "f",
+        lambda: None,
+        lambda a, b, c: None,
+        lambda *, a: None,
+        lambda a, *, b: None,
+        coroutine,
+        AsyncCallable(),
+        functools.partial(coroutine),
+    ],
 )
 def test_impossible_handlers_are_refused_when_the_tool_is_built(handler):
     """O-64."""
