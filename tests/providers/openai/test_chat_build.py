@@ -19,6 +19,7 @@ from allm_actors.data import (
 )
 from allm_actors.errors import ValidationError
 from allm_actors.providers.openai._wire import OpenAIWire
+import itertools
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PIXEL = base64.b64encode(PNG).decode()
@@ -384,7 +385,7 @@ def test_a_growing_conversation_keeps_its_prefix():  # K-125
         Message(role="user", content="v"),
     ]
     bodies = [body(ask(*turns[:n], tools=[TOOL])) for n in range(1, len(turns) + 1)]
-    for before, after in zip(bodies, bodies[1:], strict=False):
+    for before, after in itertools.pairwise(bodies):
         assert after["messages"][: len(before["messages"])] == before["messages"]
         assert {**before, "messages": 0} == {**after, "messages": 0}
 

@@ -33,7 +33,9 @@ def pieces(text, size):
     finish=st.sampled_from(["stop", "length", "tool_calls", "content_filter", "eos"]),
     usage=st.none() | st.fixed_dictionaries({"prompt_tokens": count, "prompt_tokens_details": st.none() | st.fixed_dictionaries({"cached_tokens": count, "x": count})}),
 )  # fmt: skip
-def test_chat(text, thought, refusal, made, sizes, size, finish, usage):  # P-6, P-116
+def test_chat(  # noqa: PLR0917 -- all by name
+    text, thought, refusal, made, sizes, size, finish, usage
+):  # P-6, P-116
     entries = [
         {"id": f"c{n}", "type": "function", "function": {"name": name, "arguments": raw}}
         for n, (name, raw) in enumerate(made)
@@ -66,7 +68,9 @@ def test_chat(text, thought, refusal, made, sizes, size, finish, usage):  # P-6,
     text=words, thoughts=st.lists(words.filter(bool), max_size=3), refusal=words, made=calls, sizes=sizes, size=st.integers(1, 5),
     end=st.sampled_from(["completed", "incomplete"]), told=st.booleans(), usage=st.none() | st.fixed_dictionaries({"input_tokens": count}),
 )  # fmt: skip
-def test_responses(text, thoughts, refusal, made, sizes, size, end, told, usage):  # P-6, P-116
+def test_responses(  # noqa: PLR0917 -- all by name
+    text, thoughts, refusal, made, sizes, size, end, told, usage
+):  # P-6, P-116
     summary = [{"type": "summary_text", "text": thought} for thought in thoughts]
     content = [{"type": "output_text", "text": text}, {"type": "refusal", "refusal": refusal}]
     items = [

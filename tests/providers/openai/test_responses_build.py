@@ -17,6 +17,7 @@ from allm_actors.data import (
     tool_result,
 )
 from allm_actors.providers.openai._wire import OpenAIWire
+import itertools
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PIXEL = base64.b64encode(PNG).decode()
@@ -206,5 +207,5 @@ def test_a_growing_conversation_keeps_its_prefix():  # K-125
         "v",
     ]
     inputs = [body(ask(*turns[:n]))["input"] for n in range(1, len(turns) + 1)]
-    for before, after in zip(inputs, inputs[1:], strict=False):
+    for before, after in itertools.pairwise(inputs):
         assert after[: len(before)] == before
