@@ -25,6 +25,7 @@ from allm_actors.beam._admin import (
 from allm_actors.beam._calls import NO_REPLY
 from allm_actors.beam._child_spec import ChildSpec, check_intensity, check_spec
 from allm_actors.beam._children import Child, StartFailed
+from allm_actors.beam._signals import monitor
 from allm_actors.beam._supervising import SupervisorProcess
 from allm_actors.beam.pid import BeamError, MaxChildren, NoProcess, SpecError, StartError, UnknownChild
 
@@ -56,10 +57,11 @@ class DynamicSupervisor(SupervisorProcess):
         self._lock = threading.Lock()  # for starts against the end; nothing is waited for under it
         self._children: dict[Child, None] = {}
         self._closed = False
-        number = self.pid.number
         self.on_exit(self._end_all)
-        self.on_exit(lambda: withdraw_start(number))
+        number = self.pid.number
         offer_start(number, self._start_here)
+        # Withdrawn at the very moment of death, be it by a kill: until then a start must come here to be refused.
+        monitor(self.pid, to=lambda _: withdraw_start(number))
 
     @classmethod
     def check_start(

@@ -18,6 +18,7 @@ class News:
 
     def __init__(self):
         self.queue = queue.SimpleQueue()
+        self.lives = {}
 
     def __call__(self, *item):
         self.queue.put(item)
@@ -43,12 +44,10 @@ class Kid(beam.Process):
             failure of the start.
     """
 
-    lives = {}
-
     def init(self, label, news, at_birth=None):
         self.label, self.news = label, news
-        life = self.lives.setdefault((id(news), label), 0)
-        self.lives[id(news), label] += 1
+        life = news.lives.get(label, 0)
+        news.lives[label] = life + 1
         if at_birth is not None:
             at_birth(life)
         news("start", label)

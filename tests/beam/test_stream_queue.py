@@ -13,7 +13,9 @@ import pytest
 
 from allm_actors.beam._event_queue import END, End, EventQueue, Failed
 from allm_actors.beam._lane import Lane
-from allm_actors.beam.pid import Exit, Shutdown
+from allm_actors.beam.pid import Down, Exit, Shutdown
+
+DOWN = Down(None, None, "boom")
 
 
 def produce(events, count):
@@ -130,7 +132,7 @@ def test_only_the_first_terminal_item_counts():
     error = ValueError("b")
     events.fail(error)
     events.end()
-    events.on_down("down")
+    events.on_down(DOWN)
 
     assert events.pop(1) == "a"
     assert events.pop(1) == Failed(error)
@@ -143,11 +145,11 @@ def test_two_terminal_items_in_a_race_are_one_for_the_consumer():
     # 1. Both look, and see no terminal item yet.
     # 2. Both send theirs.
     events = EventQueue()
-    events.on_down("down")
+    events.on_down(DOWN)
     events._closed = False
     events.end()
 
-    assert events.pop(1) == "down"
+    assert events.pop(1) is DOWN
     assert events.pop(1) is END
     assert events.accept(events.lane.items.get(timeout=1)) is not END  # the second: nothing to deliver
 
@@ -217,7 +219,7 @@ def test_nothing_is_delivered_after_a_halt():
     assert caught.value.reason == Shutdown("halted")
     events.end()
     events.fail(ValueError())
-    events.on_down("down")
+    events.on_down(DOWN)
     assert events.pop(1) is END
 
 
