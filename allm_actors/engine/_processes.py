@@ -183,7 +183,10 @@ class EngineProcess(beam.Process):
         spec = ChildSpec(
             id=type(request).__name__, start=Answering, args=(request, self._ref, sender), restart="temporary"
         )
-        start_child(task_supervisor(), spec)
+        try:
+            start_child(task_supervisor(), spec)
+        except beam.StartError as error:
+            sender.fail(error)
         return beam.NO_REPLY
 
     def handle_cast(self, message: Any) -> None:

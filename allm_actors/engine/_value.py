@@ -10,6 +10,8 @@ Guarantees:
 
 from __future__ import annotations
 
+import inspect
+import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_serializer, model_validator
@@ -21,7 +23,7 @@ from allm_actors.engine._secrets import refuse_secrets
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, SerializerFunctionWrapHandler
 
-_by_tag: dict[str, list[type[AdapterValue]]] = {}
+_by_tag: dict[str, list[weakref.ref[type[AdapterValue]]]] = {}
 
 
 def _dump(value: Any, info: core_schema.SerializationInfo) -> Any:
@@ -59,7 +61,7 @@ class AdapterValue(Model):
         """Make the class known to JSON; of two with one tag the later counts."""
         super().__pydantic_init_subclass__(**kwargs)
         if not cls._slot:
-            _by_tag.setdefault(cls.provider, []).append(cls)
+            _by_tag.setdefault(cls.provider, []).append(weakref.ref(cls))
 
     @classmethod
     def __get_pydantic_core_schema__(
@@ -85,8 +87,9 @@ class AdapterValue(Model):
                 "adapter_type", "should be an instance or a class of {slot}", {"slot": cls.__name__}
             )
         tag = data.get("type")
-        for candidate in reversed(_by_tag.get(tag, ()) if isinstance(tag, str) else ()):
-            if issubclass(candidate, cls) and not getattr(candidate, "__abstractmethods__", None):
+        for known in reversed(_by_tag.get(tag, ()) if isinstance(tag, str) else ()):
+            candidate = known()
+            if candidate is not None and issubclass(candidate, cls) and not inspect.isabstract(candidate):
                 if info.mode == "json":
                     return candidate.model_validate_json(to_json(data, inf_nan_mode="constants"))
                 return candidate.model_validate(data)

@@ -7,12 +7,12 @@ engines, and every change gives a new one. Calls give it processes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, InstanceOf, model_validator
 
 from allm_actors.data import ModelRef, Tool
-from allm_actors.data.base import JsonObject, Model, Opaque
+from allm_actors.data.base import JsonObject, Model, OneOf, Opaque
 from allm_actors.engine import capability
 from allm_actors.engine._secrets import refuse_secrets
 from allm_actors.engine.adapter import Adapter
@@ -28,7 +28,9 @@ class Engine(Model):
 
     adapter: Adapter | None = None
     """What answers; a class stands for its value without arguments."""
-    model: str | ModelRef | None = None
+    model: Annotated[str | ModelRef, OneOf("a string or a ModelRef", str_=str, model_ref=ModelRef)] | None = (
+        None
+    )
     """The model of requests that name none."""
     tools: list[Tool] = Field(default_factory=list)
     """The tools of steps and chats; a single request has its own."""
