@@ -40,7 +40,7 @@ class Model(BaseModel):
     """A frozen, strict value."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
-        strict=True, frozen=True, extra="forbid", ser_json_inf_nan="strings", validate_default=False
+        strict=True, frozen=True, extra="forbid", ser_json_inf_nan="strings"
     )
 
 
@@ -76,7 +76,7 @@ def _refuse_nan(value: Any, handler: Callable[[Any], Any]) -> Any:
 
 
 def _write_float(value: Any) -> Any:
-    # Spelled out here, for the setting of a model does not reach where it is written as part of something else.
+    # Spelled out here: a model's own setting does not count where it is part of something else.
     if isinstance(value, float) and not isfinite(value):
         return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar, overload
 
 from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from allm_actors.data._functions import FunctionHandler
 from allm_actors.data._handlers import check_handler
@@ -30,7 +31,7 @@ with field_named_schema():
         name: str
         description: str
         schema: Annotated[JsonObject, BeforeValidator(normalize_schema)]  # type: ignore[assignment]
-        handler: Annotated[Callable[..., Any], AfterValidator(check_handler)] | None = Field(
+        handler: SkipJsonSchema[Annotated[Callable[..., Any], AfterValidator(check_handler)] | None] = Field(
             default=None, exclude=True
         )
         manual: bool = False

@@ -302,7 +302,7 @@ def _checked(name: str, value: Any, kind: type) -> Any:
     wanted = int | float if kind is float else kind
     if not isinstance(value, wanted) or isinstance(value, bool) or value != value:  # noqa: PLR0124 - NaN
         raise TypeError(f"{name} must be {kind.__name__} or None, got {type(value).__name__}")
-    return _writable(value) if kind is str else kind(value)
+    return _writable(value) if isinstance(value, str) else kind(value)
 
 
 def _writable(text: str) -> str:

@@ -57,7 +57,7 @@ def json_problems(value: Any, loc: tuple[str | int, ...] = ()) -> list[InitError
     return problems
 
 
-def _plain(value: Any, depth: int) -> Any:  # noqa: PLR0911 - one return per JSON type
+def _plain(value: Any, depth: int) -> Any:  # noqa: PLR0911 - one per JSON type
     """Copy, quickly: the exact types first, as they come out of every JSON parser."""
     kind = type(value)
     if kind is str:
@@ -74,8 +74,11 @@ def _plain(value: Any, depth: int) -> Any:  # noqa: PLR0911 - one return per JSO
         return {_key(key): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item, depth + 1) for item in value]
-    # Subclasses are stored as what they stand for: a `StrEnum` member as its string, a numpy float as a
-    # float.
+    return _plain_scalar(value)
+
+
+def _plain_scalar(value: Any) -> Any:
+    """Store subclasses as what they stand for: a `StrEnum` member as its string, a numpy float as a float."""
     if isinstance(value, str):
         return _encodable(str.__str__(value))
     if isinstance(value, int):

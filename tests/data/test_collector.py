@@ -1,6 +1,7 @@
 """The fold of a stream: its rules one by one, and its laws."""
 
 import timeit
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -533,7 +534,7 @@ def test_any_events_in_any_order_can_be_folded_and_read(stream):
 def test_any_cutting_of_the_text_folds_to_the_same(text, cuts):
     """C-69: of the answer's text, and of a call's arguments."""
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    pieces = [text[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [text[start:end] for start, end in pairwise(places)]
 
     assert fold(*map(delta, pieces)).text == text
     calls = fold(*(ToolCallDelta(id="1", arguments_delta=piece) for piece in pieces)).tool_calls

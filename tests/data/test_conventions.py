@@ -10,6 +10,7 @@ from datetime import date
 
 import pydantic
 import pytest
+from pydantic import TypeAdapter
 
 from allm_actors import data
 from allm_actors.data import (
@@ -300,10 +301,21 @@ def test_times_are_seconds():
 def test_json_parsers_cannot_smuggle_in_what_construction_refuses():
     """C-6, C-84: the JSON of this library is JSON."""
     for token in ("NaN", "Infinity", "-Infinity"):
-        text = '{"messages": [], "options": {"a": [%s]}}' % token
+        text = f'{{"messages": [], "options": {{"a": [{token}]}}}}'
         assert json.loads(text)  # a lenient parser takes it
 
         with pytest.raises(pydantic.ValidationError) as caught:
             Request.model_validate_json(text)
 
         assert where(caught) == [("options", "a", 0)]
+
+
+@pytest.mark.parametrize("kind", [*SECTION_2, Usage, ModelRef, PromptCache], ids=lambda kind: kind.__name__)
+def test_every_model_has_a_json_schema(kind):
+    """C-84: what stores or serves these models can describe them."""
+    schema = kind.model_json_schema()
+
+    assert schema["type"] == "object"
+    assert "handler" not in schema["properties"]
+    for mode in ("validation", "serialization"):
+        assert TypeAdapter(data.Event).json_schema(mode=mode)["discriminator"]["propertyName"] == "type"

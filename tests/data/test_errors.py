@@ -138,7 +138,7 @@ def test_fields_have_defaults_and_are_checked():
 
 def test_a_live_exception_is_no_cause():
     """C-31: a cause is JSON; the way to chain exceptions is Python's own."""
-    with pytest.raises(TypeError, match="raise .* from"):
+    with pytest.raises(TypeError, match=r"raise .* from"):
         AdapterError("network_error", cause=ConnectionError("x"))
 
 
@@ -304,7 +304,16 @@ def test_json_form():
         {"path": ["tools"], "reason": "duplicate_name"},
     ]
     kinds = {kind: build(kind, kind.legal_reasons()[0]).to_dict()["kind"] for kind in REASONS}
-    assert list(kinds.values()) == ["engine", "adapter", "stream", "tool", "session", "response", "validation", "catalog"]
+    assert list(kinds.values()) == [
+        "engine",
+        "adapter",
+        "stream",
+        "tool",
+        "session",
+        "response",
+        "validation",
+        "catalog",
+    ]
 
 
 ANY = TypeAdapter(AllmError)

@@ -144,7 +144,7 @@ def test_events_are_told_apart_by_type():
         lambda: ToolCallCompleted(id="1", name="f", arguments={}),
         lambda: MessageCompleted(message="text"),
         lambda: MessageCompleted(message=assistant(""), finish_reason="done"),
-        lambda: MessageCompleted(),
+        MessageCompleted,
         lambda: ErrorEvent(error=ValueError("x")),
         lambda: StepCompleted(response=None, thread=Thread()),
         lambda: ChatCompleted(result=StepResult()),

@@ -182,7 +182,7 @@ def test_bytes_are_standard_base64_in_json(value):
 @pytest.mark.parametrize("broken", ["a", "aa", "aa=", "a-_a", "aaaa\\n", "!!!!", "é"])
 def test_broken_bytes_in_json_are_refused(broken):
     """C-86: with the path of the value."""
-    text = '{"source": {"type": "binary", "value": "%s"}}' % broken
+    text = f'{{"source": {{"type": "binary", "value": "{broken}"}}}}'
 
     with pytest.raises(pydantic.ValidationError) as caught:
         Image.model_validate_json(text)

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from allm_actors.data import Tool, json_schema, tool, wants_context
-from allm_actors.engine import ToolContext as RealContext
+from allm_actors.engine import ToolContext as RealContext  # noqa: TC001 - a hint that is evaluated
 from allm_actors.errors import ToolError
 from tests.data import _pickled
 

@@ -27,12 +27,13 @@ from tests.data import strategies as make
 
 
 def problems(check, value):
+    """The reason and the problems a check finds, `None` if it finds none."""
+    found = None
     try:
         check(value)
     except ValidationError as error:
-        assert all(isinstance(problem.path, tuple) for problem in error.errors)
-        return error.reason, [tuple(problem) for problem in error.errors]
-    return None
+        found = error
+    return found and (found.reason, [(problem.path, problem.reason) for problem in found.errors])
 
 
 def request(**fields):
