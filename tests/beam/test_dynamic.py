@@ -478,12 +478,12 @@ def test_a_start_that_was_noted_in_time_is_ended_with_the_rest(news):
 @pytest.mark.parametrize("how", ["stop", "kill"])
 @pytest.mark.parametrize("interval", [1e-6, 5e-3])
 def test_starts_against_the_end_leave_no_orphan(how, interval, news):
-    """B-70: 100 supervisors each (400 in all) that end while three threads start children under them."""
+    """B-70: 200 supervisors each that end while three threads start children under them."""
     old = sys.getswitchinterval()
     sys.setswitchinterval(interval)
     rng = random.Random(70)
     try:
-        for _ in range(100):
+        for _ in range(200):
             pid = DynamicSupervisor.start()
             started = queue.SimpleQueue()
             barrier = threading.Barrier(4)
