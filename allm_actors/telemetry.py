@@ -248,7 +248,7 @@ class Span:
         measurements: Mapping[str, Any] | None = None,
         **result: Any,
     ) -> None:
-        """End it as its error says: in `.stop` without one, or with one that is an answer; else in `.exception`."""
+        """End it in `.stop` without an error or with one that is an answer, else in `.exception`."""
         if error is None or (isinstance(error, AllmError) and error.reason != "missing_key"):
             self.stop(measurements, error=error, **result)
         else:

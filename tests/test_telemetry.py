@@ -95,7 +95,19 @@ def test_single_events(seen):  # P-160
 
 
 def test_names_are_a_closed_set():  # P-160, K-28, K-29
-    spans = ["generate", "stream", "step", "chat", "tool", "image", "embed", "moderate", "classify", "synthesize", "transcribe"]
+    spans = [
+        "generate",
+        "stream",
+        "step",
+        "chat",
+        "tool",
+        "image",
+        "embed",
+        "moderate",
+        "classify",
+        "synthesize",
+        "transcribe",
+    ]
     spans += ["stream_synthesize", "stream_transcribe"]
     expected = {f"allm.{span}.{moment}" for span in spans for moment in ("start", "stop", "exception")}
     assert expected | {"allm.retry", "allm.audio.first_chunk"} == telemetry.NAMES

@@ -216,9 +216,6 @@ class Answering(beam.Process):
             answer = message.run(ref)
         except Exception as error:  # noqa: BLE001  (it is the caller's, whatever it is)
             sender.fail(error)
-        except beam.ProcessExit as error:
-            beam.checkpoint()
-            sender.fail(error)
         else:
             sender.reply(answer)
         return beam.Stop("normal")

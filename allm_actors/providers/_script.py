@@ -81,13 +81,14 @@ class _Reader:
         return adapter.validate_python(value)
 
     def made(self, kind: type[AllmError], reason: Any, fields: Any) -> AllmError:
-        """Build an error from its reason and keyword fields; an error, or its JSON form, is taken as it is."""
+        """Build an error from its reason and fields; an error, or its JSON form, is taken as it is."""
         if isinstance(reason, kind) or (isinstance(reason, dict) and fields is None):
             error = self.model(_error, reason)
             if not isinstance(error, kind):
                 raise self.fail(f"should be a {kind.__name__}, not {type(error).__name__}")
             return error
-        if self.text(reason, "reason") not in kind.legal_reasons():
+        reason = self.text(reason, "reason")
+        if reason not in kind.legal_reasons():
             legal = ", ".join(kind.legal_reasons())
             raise self.fail(f"{reason!r} is no reason of {kind.__name__}: {legal}")
         if not isinstance(fields, dict | None):
