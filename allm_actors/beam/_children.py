@@ -1,15 +1,14 @@
 """The children of a supervisor: one life of a child, how it begins and how it is ended.
 
 A `Run` is one process of a child, watched from before its first line, so that its end is seen with its true
-reason and even by a child that removed its link. Ends are told to the supervisor by message; whoever waits for
-one in particular waits on the run itself.
+reason, and even if it removed its link. Ends are told to the supervisor by message; whoever waits for one in
+particular waits on the run itself.
 """
 
 from __future__ import annotations
 
 import math
 import queue
-import random
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,13 +24,15 @@ from allm_actors.beam.process import Process, launch
 from allm_actors.beam.timer import TimerRef, cancel_timer, send_after
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
 
     from allm_actors.beam._admin import ChildInfo
-    from allm_actors.beam._cell import Cell, Down
+    from allm_actors.beam._cell import Cell
+    from allm_actors.beam.pid import Down
 
 
-_LAYER = __package__ + "."
+_LAYER = "allm_actors.beam."
 
 
 class ChildEnded(NamedTuple):
@@ -91,7 +92,7 @@ class Child:
         if delay > 0:
             self._timer = send_after(delay, to, again)
         else:
-            to._cell.mailbox.put(again)  # noqa: SLF001
+            to._cell.mailbox.put(again)
 
     def waits_for(self, ticket: int) -> bool:
         """Whether it still waits for this very try."""
@@ -174,7 +175,7 @@ class Run:
         self.ended.put(None)
 
     def abandon(self) -> None:
-        """Leave a start to itself, because its starter has to end: the supervisor is told what comes of it."""
+        """Leave a start to itself, as its starter has to end: the supervisor hears what comes of it."""
         self._abandoned = True
         if self.reason is not None:
             self._supervisor.mailbox.put(ChildEnded(self))

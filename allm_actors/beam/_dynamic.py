@@ -60,7 +60,7 @@ class DynamicSupervisor(SupervisorProcess):
         self.on_exit(self._end_all)
         number = self.pid.number
         offer_start(number, self._start_here)
-        # Withdrawn at the very moment of death, be it by a kill: until then a start must come here to be refused.
+        # Withdrawn at the moment of death, be it by a kill: until then a start comes here to be refused.
         monitor(self.pid, to=lambda _: withdraw_start(number))
 
     @classmethod
@@ -77,7 +77,7 @@ class DynamicSupervisor(SupervisorProcess):
         return args, kwargs
 
     def child_ended(self, pid: Pid, reason: Any) -> None:
-        """Hear of the end of a child, whatever its reason; in this process. What it raises ends the process."""
+        """Hear of the end of a child, in this process. What this raises ends the process."""
 
     def terminate(self, reason: Any) -> None:  # noqa: ARG002
         """End all children at once; what is left when the longest of their times is over is killed."""

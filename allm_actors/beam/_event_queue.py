@@ -4,10 +4,10 @@ Data flows down a lane that the consumer owns; credit and halt flow up a queue o
 how much is in flight: `sent` is written by the producer only, `taken` by the consumer only.
 
 Guarantees:
-    - At most `window` events are in flight. A producer that has used them up waits until half are taken, so it
-      is woken once per half window and not once per event.
-    - Events arrive in order, none twice, none lost; after them comes exactly one terminal item. Terminal items
-      need no credit and never block.
+    - At most `window` events are in flight. A producer that has used them up waits until half are taken, so
+      it is woken once per half window and not once per event.
+    - Events arrive in order, none twice, none lost; after them comes exactly one terminal item. Terminal
+      items need no credit and never block.
     - After `halt` nothing more is delivered, and whoever waits at either end is woken.
     - `halt` takes no lock and runs no user code: a finalizer may call it.
 """

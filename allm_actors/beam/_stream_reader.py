@@ -3,7 +3,7 @@
 Guarantees:
     - Nothing is started before the first read.
     - `close` returns when the source is cleaned up, or kills the stream's process after `close_timeout`.
-    - A read that meets the end returns when the stream's process is gone, so that none of its threads is left.
+    - A read that meets the end returns when the stream's process is gone, so none of its threads is left.
     - Dropping the last reference halts the stream, without waiting and without a lock.
     - A read that is interrupted or cancelled loses nothing.
 """
@@ -46,7 +46,7 @@ def _watch_forks() -> None:
 
 
 def _count_fork() -> None:
-    global _forks  # noqa: PLW0603  one number for the interpreter
+    global _forks
     _forks += 1
 
 

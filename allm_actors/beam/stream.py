@@ -113,7 +113,7 @@ class StreamActor(Process):
             if not isinstance(order, ProcessExit) or cell.must_exit:
                 raise
             raise self._failed(order) from None
-        except BaseException as error:  # noqa: BLE001  whatever the source raised
+        except BaseException as error:
             # An interrupted source may fail, or seem to end: the order to exit is looked at first.
             if cell.must_exit:
                 cell.obey()
@@ -127,8 +127,8 @@ class StreamActor(Process):
         step = iter(self._source).__next__
         push = self._events.push
         while True:
-            # An exit marks this process, then looks whether the source is being asked; we say that it is, then
-            # look for the mark. Whatever the order, one of the two sees the other.
+            # An exit marks this process, then looks whether the source is being asked; we say that it is,
+            # then look for the mark. Whatever the order, one of the two sees the other.
             self._stepping = True
             if cell.must_exit:
                 cell.obey()
@@ -159,7 +159,7 @@ class StreamActor(Process):
             return
         try:
             self._close_source()
-        except BaseException as error:  # noqa: BLE001  a source that cannot be closed has not ended well
+        except BaseException as error:
             raise self._failed(error) from None
 
     def _run_closers(self) -> None:
@@ -171,10 +171,10 @@ class StreamActor(Process):
         super()._run_closers()
 
     def _settle(self) -> None:
-        """Close the source, unless that is done, and send the terminal item that is this process's to send."""
+        """Close the source, unless that is done, and send the terminal item that is due."""
         try:
             self._close_source()
-        except BaseException as error:  # noqa: BLE001  the stream has ended for another reason
+        except BaseException as error:
             log.error("closer.failed", pid=self.pid.number, error=describe(error))
         if self._outcome is END:
             self._events.end()
@@ -260,7 +260,7 @@ class _ConsumerTie:
     def __init__(self, consumer: Pid, events: EventQueue) -> None:
         self._consumer, self._events = consumer, events
 
-    def __call__(self, down: Down) -> None:
+    def __call__(self, _down: Down) -> None:
         owner = self._events.lane.owner
         if owner is None or owner is self._consumer._cell.thread:  # else it was passed on
             self._events.halt()

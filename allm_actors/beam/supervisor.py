@@ -8,8 +8,8 @@ beam.Supervisor.start_link(
 ```
 
 Guarantees:
-    - Children start in the order given, each acknowledged before the next, and end in reverse order, one after
-      the other; a supervisor is not dead before its children are, unless it is killed.
+    - Children start in the order given, each acknowledged before the next, and end in reverse order, one
+      after the other; a supervisor is not dead before its children are, unless it is killed.
     - A start that fails leaves none of the children behind.
     - Too many restarts in too short a time are a failure that is passed up: all children are ended, and the
       supervisor exits with `"shutdown"`.
@@ -119,8 +119,8 @@ class Supervisor(SupervisorProcess):
         Args:
             children: In the order they are started.
             strategy: What the restart of one child takes along. `"one_for_one"`: nothing. `"rest_for_one"`:
-                those started after it. `"one_for_all"`: all others. Temporary ones taken along are not started
-                again, and dropped.
+                those started after it. `"one_for_all"`: all others. Temporary ones taken along are
+                dropped.
             max_restarts: More restarts than this within `max_seconds` end the supervisor.
             max_seconds: In seconds.
             auto_shutdown: Whether the supervisor ends with `"shutdown"` when a significant child ended by
@@ -218,26 +218,31 @@ class Supervisor(SupervisorProcess):
     def handle_call(self, request: Any, sender: Sender) -> Any:
         """Answer an administration request; what is refused raises in the caller."""
         try:
-            match request:
-                case WhichChildren():
-                    return [child.info() for child in self._children]
-                case CountChildren():
-                    return ChildCounts.of([child.info() for child in self._children])
-                case StartChild(spec):
-                    return self._add(spec)
-                case TerminateChild(id_):
-                    return self._terminate(self._find(id_))
-                case RestartChild(id_):
-                    return self._begin(self._find_idle(id_))
-                case DeleteChild(id_):
-                    return self._children.remove(self._find_idle(id_))
-                case _:
-                    return super().handle_call(request, sender)
+            return self._administer(request, sender)
         except BeamError as refusal:
             sender.fail(refusal)
         except StartFailed as failure:
             sender.fail(StartError(failure.reason))
         return NO_REPLY
+
+    def _administer(self, request: Any, sender: Sender) -> Any:
+        reply: Any = None
+        match request:
+            case WhichChildren():
+                reply = [child.info() for child in self._children]
+            case CountChildren():
+                reply = ChildCounts.of([child.info() for child in self._children])
+            case StartChild(spec):
+                reply = self._add(spec)
+            case TerminateChild(id_):
+                self._terminate(self._find(id_))
+            case RestartChild(id_):
+                reply = self._begin(self._find_idle(id_))
+            case DeleteChild(id_):
+                self._children.remove(self._find_idle(id_))
+            case _:
+                reply = super().handle_call(request, sender)
+        return reply
 
     def _find(self, id_: Hashable) -> Child:
         for child in self._children:

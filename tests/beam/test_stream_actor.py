@@ -1,6 +1,7 @@
 """The stream actor and its reader: laziness, the one terminal item, cleanup, halts, ties."""
 
 import asyncio
+import functools
 import gc
 import os
 import queue
@@ -454,7 +455,7 @@ def test_a_halt_while_another_thread_waits_in_next_ends_that_next():
     assert next(stream) == 1
     waiting = in_thread(lambda: list(stream))
     pipe.reading.wait(5)
-    until(lambda: stream._reading.locked())
+    until(stream._reading.locked)
     stream.close()
     assert waiting(1) == []
 
@@ -526,14 +527,13 @@ def test_close_kills_a_stream_whose_cleanup_takes_too_long():
     """B-85: at most `close_timeout`, then kill."""
     release = threading.Event()
     source = Source(forever())
-    source.at_close = lambda: release.wait(10)
+    source.at_close = functools.partial(release.wait, 10)
     stream = reader(source, window=2, close_timeout=0.05)
     next(stream)
     stream.close()
     assert not stream.pid.alive
     assert stream.pid.exit_reason == "killed"
     release.set()
-
 
 
 def test_close_from_the_streams_own_actor_does_not_wait():
@@ -565,7 +565,7 @@ def test_two_threads_cannot_read_at_once():
     stream = reader(pipe, interrupt=pipe.interrupt)
     next(stream)
     waiting = in_thread(lambda: list(stream))
-    until(lambda: stream._reading.locked())
+    until(stream._reading.locked)
     with pytest.raises(RuntimeError, match="being read"):
         next(stream)
     stream.close()
@@ -844,7 +844,7 @@ def test_a_wait_that_is_cancelled_at_the_end_does_not_lose_the_end():
         assert await stream.__anext__() == 1
         pid_dead, stream._dead = stream._dead, type(stream._dead)()  # a death that is not heard of yet
         waiting = asyncio.create_task(stream.atake())
-        while not stream.events.finished:
+        while not stream.events.finished:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         await asyncio.sleep(0)
         waiting.cancel()

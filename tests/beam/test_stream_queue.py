@@ -310,7 +310,7 @@ def test_credit_is_never_lost_under_forced_switching(interval):
                     events.halt()
             thread.join(5)
             assert not thread.is_alive()
-            assert got == list(range(count if not stop_after else stop_after))
+            assert got == list(range(stop_after or count))
     finally:
         sys.setswitchinterval(old)
 
@@ -451,7 +451,7 @@ def test_a_coroutine_takes_events_without_blocking_its_loop():
 
         ticker = asyncio.create_task(tick())
         waiting = asyncio.create_task(events.apop())
-        while ticks < 50:
+        while ticks < 50:  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert not waiting.done()
         thread = produce(events, 500)

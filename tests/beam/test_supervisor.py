@@ -101,7 +101,12 @@ def test_a_start_that_fails_ends_what_was_started_in_reverse_order(news):
     assert isinstance(caught.value.reason, ChildStartFailed)
     assert caught.value.reason.id == "c"
     assert isinstance(caught.value.reason.reason, beam.Crash)
-    assert news.take(4) == [("start", "a"), ("start", "b"), ("stop", "b", "shutdown"), ("stop", "a", "shutdown")]
+    assert news.take(4) == [
+        ("start", "a"),
+        ("start", "b"),
+        ("stop", "b", "shutdown"),
+        ("stop", "a", "shutdown"),
+    ]
     news.nothing_more()
 
 
@@ -462,7 +467,11 @@ def test_a_sibling_that_does_not_come_back_is_tried_again_with_those_after_it(su
             raise Boom("not yet")
 
     pid = sup(
-        kid("a", news), kid("b", news, second_life_fails), kid("c", news), strategy="rest_for_one", max_restarts=2
+        kid("a", news),
+        kid("b", news, second_life_fails),
+        kid("c", news),
+        strategy="rest_for_one",
+        max_restarts=2,
     )
     ups(news, "abc")
     beam.exit(pid_of(pid, "a"), "boom")
@@ -833,7 +842,6 @@ def test_when_the_parent_ends_the_supervisor_ends_with_its_reason_children_first
     news.nothing_more()
 
 
-
 def test_an_unknown_message_is_dropped_with_a_warning(sup, news, caplog):
     """B-71: a supervisor never dies of a message it does not know."""
     pid = sup(kid("a", news))
@@ -886,7 +894,6 @@ def test_asking_ones_supervisor_from_init_is_reported_as_the_deadlock_it_is(news
     assert len(caught[0].cycle) == 2
     assert pid in caught[0].cycle
     beam.stop(pid)
-
 
 
 def test_log_records_name_the_child_and_never_its_arguments(sup, news, caplog):

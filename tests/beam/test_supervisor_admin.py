@@ -50,9 +50,7 @@ def sup(news):
 
 
 def states(pid):
-    return {
-        id_: "running" if isinstance(child, beam.Pid) else child for id_, child, _ in which_children(pid)
-    }
+    return {id_: "running" if isinstance(child, beam.Pid) else child for id_, child, _ in which_children(pid)}
 
 
 # --- start_child --------------------------------------------------------------------------------------

@@ -171,7 +171,11 @@ class Tree(RuleBasedStateMachine):
     def spec(self, node):
         if isinstance(node, Leaf):
             return ChildSpec(
-                node.label, Kid, args=(node.label, self.news), restart=node.restart, name=self.name(node.label)
+                node.label,
+                Kid,
+                args=(node.label, self.news),
+                restart=node.restart,
+                name=self.name(node.label),
             )
         return ChildSpec(
             node.label,

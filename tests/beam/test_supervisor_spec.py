@@ -51,7 +51,7 @@ def test_a_spec_does_not_show_its_arguments():
 )
 def test_wrong_values_are_refused(fields, named):
     """B-60, bad use: the error names what is allowed, or what is wrong."""
-    with pytest.raises(beam.SpecError, match="a child|child") as caught:
+    with pytest.raises(beam.SpecError, match="child") as caught:
         ChildSpec(**{"id": "a", "start": Kid, **fields})
     assert isinstance(caught.value, ValueError)
     assert named in str(caught.value)
@@ -143,7 +143,7 @@ def test_unknown_arguments_of_a_supervisor_are_refused():
     """Bad use: `TypeError` in the caller, no thread."""
     for start in (
         lambda: Supervisor.start([], tactics="none"),
-        lambda: Supervisor.start(),
+        Supervisor.start,
         lambda: Supervisor.start([], []),
         lambda: DynamicSupervisor.start([]),
         lambda: DynamicSupervisor.start(strategy="one_for_one"),

@@ -160,7 +160,9 @@ def test_shutdown_of_a_task_that_crashed_raises_the_crash():
     assert isinstance(caught.value.__cause__, ValueError)
 
 
-@pytest.mark.parametrize(("bad", "error"), [(-1, ValueError), (math.nan, ValueError), ("1", TypeError), (True, TypeError)])
+@pytest.mark.parametrize(
+    ("bad", "error"), [(-1, ValueError), (math.nan, ValueError), ("1", TypeError), (True, TypeError)]
+)
 def test_timeouts_are_checked(bad, error):
     task = Task.async_(lambda: 1)
     for method in (task.await_, task.yield_, task.shutdown):
@@ -340,7 +342,7 @@ def test_a_supervised_task_may_be_linked_to_its_caller(sup, gate):
 
 def test_start_child_runs_a_function_for_its_effects_under_the_supervisor(sup):
     news = queue.SimpleQueue()
-    pid = TaskSupervisor.start_child(sup, lambda x: news.put(x), 4)
+    pid = TaskSupervisor.start_child(sup, news.put, 4)
     assert news.get(timeout=5) == 4
     assert beam.info(pid)["ancestors"][0] == sup
     wait_dead(pid)
