@@ -2,9 +2,11 @@
 
 import gc
 import math
+import os
 import queue
 import threading
 import time
+import warnings
 from dataclasses import dataclass
 
 import pytest
@@ -755,3 +757,40 @@ def test_a_reference_shows_its_name_and_state():  # C-95
     assert repr(ref) == "<EngineRef 'shown' up>"
     ref.stop()
     assert repr(ref) == "<EngineRef 'shown' down>"
+
+
+# --- forks --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_in_a_forked_child_a_plain_engine_starts_again_and_a_started_one_is_down():  # C-94
+    plain = Engine(adapter=Fake(scripts=[[("text", "one")], [("text", "two")]]))
+    with start_engine(Engine(adapter=Fake()), "forked") as ref:
+        assert text_of(borrow(plain)) == "one"
+        reader, writer = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a fork of a program with threads is the point here
+            child = os.fork()
+        if child == 0:  # pragma: no cover - another process
+            said = _in_the_child(plain, ref)
+            os.write(writer, said.encode())
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as pipe:
+            assert pipe.read() == "two engine_down engine_down 0"
+        assert os.waitpid(child, 0)[1] == 0
+        assert locate("forked").engine == ref.engine
+
+
+def _in_the_child(plain, ref):  # pragma: no cover - another process
+    def reason(engine):
+        try:
+            locate(engine)
+        except EngineError as error:
+            return error.reason
+
+    try:
+        said = [text_of(borrow(plain)), reason(ref), reason("forked")]
+        return " ".join([*said, str(beam.shutdown(2))])
+    except BaseException as error:
+        return repr(error)
