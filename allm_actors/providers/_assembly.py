@@ -13,7 +13,6 @@ Guarantees:
     - A call that never got a name is left out; one that never got an id is given one.
 """
 
-import secrets
 from typing import Any, Literal
 
 from allm_actors.data import (
@@ -34,73 +33,13 @@ from allm_actors.data import (
     ToolCallStarted,
     Usage,
 )
-from allm_actors.data._arguments import complete_arguments
-from allm_actors.providers._json import compact, plain
+from allm_actors.providers._json import plain
+from allm_actors.providers._partial_call import NOTHING, PartialCall, generated_id
 from allm_actors.providers._redact import SHAPES_ONLY, Redactor
 
-__all__ = ["Assembly", "Finish", "PartialCall", "response_events"]
+__all__ = ["Assembly", "Finish"]
 
 Finish = Literal["stop", "length", "tool_calls", "content_filter", "other"]
-
-_NOTHING: Any = object()
-
-
-def generated_id() -> str:
-    """Return a fresh tool-call id."""
-    return f"call_{secrets.token_hex(12)}"
-
-
-class PartialCall:
-    """A tool call of which something has been seen.
-
-    Attributes:
-        wire_id: What the wire calls it; our `id` differs where that one was missing or taken.
-        id: Empty until known.
-        name: Empty until known.
-        whole: The arguments as one JSON value, for wires that send them so; fragments win over it.
-        facts: What goes into the call's `provider_data`.
-    """
-
-    __slots__ = ("_held", "_pieces", "announced", "facts", "id", "name", "whole", "wire_id")
-
-    def __init__(self) -> None:
-        self.wire_id = self.id = self.name = ""
-        self.announced = False
-        self.whole: Any = _NOTHING
-        self.facts: dict[str, Any] = {}
-        self._pieces: list[str] = []
-        self._held: list[str] = []
-
-    @property
-    def sent(self) -> str:
-        """The argument text so far, held back or delivered."""
-        return "".join(self._pieces)
-
-    def add(self, fragment: str) -> None:
-        """Take one more piece of the argument text."""
-        self._pieces.append(fragment)
-        if not self.announced:
-            self._held.append(fragment)
-
-    def release(self) -> str:
-        """Return what was held back, and hold back no more."""
-        self.announced = True
-        held, self._held = "".join(self._held), []
-        return held
-
-    def complete(self, provider: str) -> ToolCall:
-        """Return the finished call. Broken arguments become `{}` and keep their text."""
-        raw = self.sent
-        if not raw and self.whole is not _NOTHING:
-            raw = compact(self.whole)
-        arguments, raw = complete_arguments(raw)
-        return ToolCall(
-            id=self.id,
-            name=self.name,
-            arguments=arguments,
-            raw_arguments=raw,
-            provider_data={provider: self.facts} if self.facts else {},
-        )
 
 
 class Assembly:
@@ -201,7 +140,7 @@ class Assembly:
         payload = {"provider": self.provider, "event": name, "data": plain(data)}
         self.events.append(RawChunk(kind="unknown_event", payload=self.redactor.json(payload)))
 
-    def new_call(self, *, whole: Any = _NOTHING) -> PartialCall:
+    def new_call(self, *, whole: Any = NOTHING) -> PartialCall:
         """A tool call appears."""
         call = PartialCall()
         call.whole = whole
@@ -343,42 +282,3 @@ class Assembly:
 
     def _named(self, name: str | None) -> str | None:
         return None if name is None else self.redactor.literal(name)
-
-
-def response_events(response: Response) -> list[Event]:
-    """Return the events of a stream that would fold to `response`, its text in one piece."""
-    message = response.message or Message(role="assistant", content="")
-    text = response.output_text
-    events: list[Event] = [MessageStarted(message=Message(role="assistant", content=""))]
-    if text:
-        events.append(TextDelta(id=None, delta=text))
-    events.extend(ToolCallStarted(id=call.id, name=call.name) for call in response.tool_calls)
-    if text:
-        events.append(TextCompleted(id=None, text=text))
-    events.extend(
-        ToolCallCompleted(
-            id=call.id,
-            name=call.name,
-            arguments=call.arguments,
-            raw_arguments=call.raw_arguments or "{}",
-            provider_data=call.provider_data,
-        )
-        for call in response.tool_calls
-    )
-    reported = response.usage != Usage()
-    if reported:
-        events.append(RawChunk(kind="usage", payload=response.usage))
-    events.append(
-        MessageCompleted(
-            message=message,
-            finish_reason=response.finish_reason,
-            raw_finish_reason=response.raw_finish_reason,
-            response_id=response.id,
-            model=response.model,
-            usage=response.usage if reported else None,
-            reasoning=response.reasoning,
-            refusal=response.refusal,
-            provider_data=response.provider_data,
-        )
-    )
-    return events

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 from allm_actors.data import Event, Request, Response
 from allm_actors.errors import AdapterError
-from allm_actors.providers._assembly import response_events
 from allm_actors.providers._errors import http_error
 from allm_actors.providers._redact import SHAPES_ONLY, Redactor
+from allm_actors.providers._replay import response_events
 from allm_actors.providers._sse import SSEEvent
 
 __all__ = ["StreamDecoder", "Wire", "WireRequest"]

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allm_actors.errors import AdapterError
-from allm_actors.providers._errors import Report, http_error, malformed_event, object_error
+from allm_actors.providers._errors import http_error, malformed_event, object_error
 from allm_actors.providers._redact import Redactor
+from allm_actors.providers._report import Report
 from allm_actors.providers._retry_after import retry_after
 
 

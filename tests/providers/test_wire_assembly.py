@@ -3,8 +3,9 @@
 from itertools import permutations
 
 from allm_actors.data import Base64Source, ImagePart, StreamCollector, TextPart, Usage
-from allm_actors.providers._assembly import Assembly, response_events
+from allm_actors.providers._assembly import Assembly
 from allm_actors.providers._redact import Redactor
+from allm_actors.providers._replay import response_events
 
 
 def kinds(events):

@@ -5,9 +5,10 @@ from typing import Any
 from allm_actors.data import Response
 from allm_actors.errors import AdapterError
 from allm_actors.providers._assembly import Assembly, Finish
-from allm_actors.providers._errors import Report, adapter_error, malformed_response, object_error
+from allm_actors.providers._errors import adapter_error, malformed_response, object_error
 from allm_actors.providers._json import compact
 from allm_actors.providers._redact import SHAPES_ONLY, Redactor
+from allm_actors.providers._report import Report
 from allm_actors.providers._usage import read_usage
 from allm_actors.providers.openai._usage import CHAT
 

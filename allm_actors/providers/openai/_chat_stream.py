@@ -8,8 +8,8 @@ from typing import Any
 
 from allm_actors.data import Event
 from allm_actors.errors import AllmError
-from allm_actors.providers._assembly import PartialCall
 from allm_actors.providers._decoding import JsonDecoder
+from allm_actors.providers._partial_call import PartialCall
 from allm_actors.providers._redact import SHAPES_ONLY, Redactor
 from allm_actors.providers._usage import read_usage
 from allm_actors.providers.openai._chat_decode import (

@@ -3,8 +3,9 @@
 from typing import Any
 
 from allm_actors.errors import AdapterError
-from allm_actors.providers._errors import Report, adapter_error
+from allm_actors.providers._errors import adapter_error
 from allm_actors.providers._redact import Redactor
+from allm_actors.providers._report import Report
 from allm_actors.providers.openai._chat_decode import DISPLAY, PROVIDER
 
 __all__ = ["failure"]

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from allm_actors.errors import AllmError
-from allm_actors.providers._assembly import PartialCall
 from allm_actors.providers._decoding import JsonDecoder
+from allm_actors.providers._partial_call import PartialCall
 from allm_actors.providers._redact import SHAPES_ONLY, Redactor
 from allm_actors.providers.openai._chat_decode import (
     PROVIDER,
@@ -72,7 +72,7 @@ class ResponsesDecoder(JsonDecoder):
         if kind == "error":
             raise self._failed(payload)
         if kind == "response.failed":
-            raise failure(_embedded(payload).get("error"), self.redactor)
+            raise failure(_embedded(payload).get("error") or payload.get("error"), self.redactor)
         assembly.open()
         effect = _EFFECTS.get(kind or "")
         if effect is not None:

@@ -2,6 +2,7 @@
 
 import base64
 import enum
+import itertools
 
 import pytest
 
@@ -19,7 +20,6 @@ from allm_actors.data import (
 )
 from allm_actors.errors import ValidationError
 from allm_actors.providers.openai._wire import OpenAIWire
-import itertools
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PIXEL = base64.b64encode(PNG).decode()

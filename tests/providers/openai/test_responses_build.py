@@ -1,6 +1,7 @@
 """The body of a Responses call."""
 
 import base64
+import itertools
 
 import pytest
 
@@ -17,7 +18,6 @@ from allm_actors.data import (
     tool_result,
 )
 from allm_actors.providers.openai._wire import OpenAIWire
-import itertools
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PIXEL = base64.b64encode(PNG).decode()
