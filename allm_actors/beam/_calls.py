@@ -46,9 +46,13 @@ class Answer(NamedTuple):
 
     def unwrap(self) -> Any:
         """The value; raises what there is to raise."""
-        if self.error is not None:
-            raise self.error
-        return self.value
+        error = self.error
+        if error is None:
+            return self.value
+        try:
+            raise error
+        finally:
+            del self, error  # an exception whose traceback leads back to it would live until collected
 
 
 class Waiter(Protocol):
@@ -76,7 +80,7 @@ class Sender:
         self._waiter = waiter
 
     def reply(self, value: Any) -> bool:
-        """Answer the call; `False` if it was answered already, given up, or failed."""
+        """Answer the call; `False` if it was answered already, given up, or failed, or in a killed one."""
         return self._answer(Answer(value))
 
     def fail(self, exception: BaseException) -> bool:
@@ -84,7 +88,8 @@ class Sender:
         return self._answer(Answer(error=exception))
 
     def _answer(self, answer: Answer) -> bool:
-        if self._cell.killed:
+        replier = current_process()
+        if replier is not None and replier.killed:
             return False
         if self._cell.calls.pop(self.number, None) is None:
             return False
@@ -164,9 +169,7 @@ def call(dest: Pid | Hashable, request: Any, timeout: float = 5.0) -> Any:
 
     seconds("timeout", timeout, zero=True)
     caller = current_process()
-    if caller is not None and caller.must_exit:
-        caller.obey()
-        fence(caller)
+    checkpoint_of(caller)
     cell = receiver(dest)
     if cell is None:
         raise NoProcess(dest)
@@ -174,10 +177,10 @@ def call(dest: Pid | Hashable, request: Any, timeout: float = 5.0) -> Any:
         raise CallingSelf(cell.pid)
     waiter: queue.SimpleQueue[Answer] = queue.SimpleQueue()
     sender = open_call(cell, waiter, request, caller)
-    if caller is not None:
-        caller.waiting_for = cell
     try:
-        answer = wait_for(waiter, timeout)
+        if caller is not None:
+            caller.waiting_for = cell
+        answer: Answer = wait_for(waiter, timeout)
     except queue.Empty:
         if not sender.withdraw():
             return waiter.get().unwrap()  # it came at the last moment
@@ -189,6 +192,8 @@ def call(dest: Pid | Hashable, request: Any, timeout: float = 5.0) -> Any:
     finally:
         if caller is not None:
             caller.waiting_for = None
+    if answer.error is None:
+        return answer.value
     return answer.unwrap()
 
 
@@ -241,9 +246,7 @@ async def acall(dest: Pid | Hashable, request: Any, timeout: float = 5.0) -> Any
 
     seconds("timeout", timeout, zero=True)
     caller = current_process()
-    if caller is not None and caller.must_exit:
-        caller.obey()
-        fence(caller)
+    checkpoint_of(caller)
     cell = receiver(dest)
     if cell is None:
         raise NoProcess(dest)
@@ -251,7 +254,10 @@ async def acall(dest: Pid | Hashable, request: Any, timeout: float = 5.0) -> Any
         raise CallingSelf(cell.pid)
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Answer] = loop.create_future()
-    sender = open_call(cell, _LoopWaiter(loop, future), request, None)
+    waiter = _LoopWaiter(loop, future)
+    sender = open_call(cell, waiter, request, caller)
+    # A loop that runs inside a process is not one of the waits that an exit ends by itself.
+    order = caller.add_interrupter(lambda: waiter.put(Answer(error=_Told()))) if caller is not None else 0
     try:
         async with asyncio.timeout(None if timeout == math.inf else timeout):
             answer = await asyncio.shield(future)
@@ -262,4 +268,21 @@ async def acall(dest: Pid | Hashable, request: Any, timeout: float = 5.0) -> Any
     except asyncio.CancelledError:
         sender.withdraw()
         raise
+    finally:
+        if caller is not None:
+            caller.remove_interrupter(order)
+    if isinstance(answer.error, _Told):
+        sender.withdraw()
+        checkpoint_of(caller)
     return answer.unwrap()
+
+
+class _Told(Exception):
+    """The process in which an event loop waits was told to exit."""
+
+
+def checkpoint_of(caller: Cell | None) -> None:
+    """Raise what the calling process was told, and refuse what a killed one still tries to do to others."""
+    if caller is not None and caller.must_exit:
+        caller.obey()
+        fence(caller)

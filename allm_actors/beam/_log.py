@@ -7,7 +7,10 @@ processors; in any other they reach the standard `logging` tree under the same n
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
+import traceback
 from typing import Any
 
 import structlog
@@ -16,7 +19,10 @@ _RENDER = structlog.processors.KeyValueRenderer(key_order=["event"], drop_missin
 
 
 class Logger:
-    """A structured logger whose debug records cost next to nothing while nobody listens."""
+    """A structured logger whose debug records cost next to nothing while nobody listens.
+
+    It never raises: what the program's own log processors raise goes to standard error, as with `logging`.
+    """
 
     __slots__ = ("_name", "_plain", "_std")
 
@@ -32,25 +38,35 @@ class Logger:
 
     def _target(self) -> Any:
         if structlog.is_configured():
-            return structlog.get_logger(self._name, logger=self._name)
+            return structlog.get_logger(self._name).bind(logger=self._name)
         return self._plain
 
     def wants_debug(self) -> bool:
         """Whether a debug record would be seen."""
         return structlog.is_configured() or self._std.isEnabledFor(logging.DEBUG)
 
+    def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        # A record is written in the middle of deaths: whatever a processor or a handler of the program
+        # raises must not keep the news from those who wait for it.
+        try:
+            getattr(self._target(), level)(event, **fields)
+        except Exception:
+            if logging.raiseExceptions and sys.stderr is not None:
+                with contextlib.suppress(Exception):
+                    traceback.print_exc()
+
     def debug(self, event: str, **fields: Any) -> None:
         """Log what only a developer of the program wants to see."""
         if self.wants_debug():
-            self._target().debug(event, **fields)
+            self._write("debug", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
         """Log something odd that the program survives."""
-        self._target().warning(event, **fields)
+        self._write("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
         """Log a failure."""
-        self._target().error(event, **fields)
+        self._write("error", event, fields)
 
 
 log = Logger("allm_actors.beam")

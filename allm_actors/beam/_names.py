@@ -53,22 +53,21 @@ def register(name: Hashable, pid: Pid) -> None:
     check_name(name)
     if not isinstance(pid, Pid):
         raise TypeError(f"pid must be a Pid, not {type(pid).__name__}")
-    caller = current_process()
-    if caller is not None:
-        fence(caller)
-    claim(name, pid._cell)
+    claim(name, pid._cell, current_process())
 
 
-def claim(name: Hashable, cell: Cell) -> None:
-    """Enter a name for a process, atomically."""
+def claim(name: Hashable, cell: Cell, caller: Cell | None) -> None:
+    """Enter a name for a process, atomically; not for a caller that was killed."""
     with table.lock:
+        if caller is not None:
+            fence(caller)
         holder = table.names.get(name)
         if holder is not None:
             raise NameTaken(name, holder.pid)
         if cell.dead:
             raise NoProcess(cell.pid)
         table.names[name] = cell
-        cell.names.append(name)
+        cell.names += (name,)
 
 
 def unregister(name: Hashable) -> None:
@@ -78,11 +77,14 @@ def unregister(name: Hashable) -> None:
         UnknownName: Nobody has it.
     """
     check_name(name)
+    caller = current_process()
     with table.lock:
+        if caller is not None:
+            fence(caller)
         cell = table.names.pop(name, None)
         if cell is None:
             raise UnknownName(name)
-        cell.names.remove(name)
+        cell.names = tuple(other for other in cell.names if other != name)
 
 
 def whereis(name: Hashable) -> Pid | None:

@@ -41,9 +41,9 @@ def info(pid: Pid | Hashable | None = None) -> dict[str, Any]:
 
     Returns:
         For a process: `pid`, `class`, `state` (`starting`, `waiting`, `running`, `exiting`, `zombie`,
-        `dead`), `name`, `names`, `ancestors`, `links`, `monitors` (processes it watches), `monitored_by` (how many
-        monitors stand on it), `mailbox_len`, `handled` (messages so far), `busy_for` (seconds in the current
-        callback, `None` when waiting), `doing` (type of the message or the callback), `waits_for`, `uptime`
+        `dead`), `name`, `names`, `ancestors`, `links`, `monitors` (processes it watches), `monitored_by`
+        (how many monitors stand on it), `mailbox_len`, `handled` (messages so far), `busy_for` (seconds in the
+        current callback, `None` when waiting), `doing` (type of the message or the callback), `waits_for`, `uptime`
         (seconds), `exit_reason`. For the runtime: `processes`, `zombies` (a list of such records), `names`,
         `timers`.
 
@@ -74,8 +74,8 @@ def describe_cell(cell: Cell) -> dict[str, Any]:
     """The record of one process."""
     now = time.monotonic()
     with table.lock:
-        links = [peer.pid for peer in cell.links]
-        watched = [ref.target.pid for ref in cell.watching if ref.target is not None]
+        links = [peer.pid for peer in list(cell.links)]
+        watched = [ref.target.pid for ref in list(cell.watching) if ref.target is not None]
         names = list(cell.names)
         monitored_by = len(cell.watchers)
     waiting_for, busy_since = cell.waiting_for, cell.busy_since
@@ -85,7 +85,7 @@ def describe_cell(cell: Cell) -> dict[str, Any]:
         "state": state_of(cell),
         "name": names[0] if names else None,
         "names": names,
-        "ancestors": list(cell.ancestors),
+        "ancestors": list(cell.ancestors) or [pid for elder in cell.elders if (pid := elder()) is not None],
         "links": links,
         "monitors": watched,
         "monitored_by": monitored_by,
@@ -158,9 +158,11 @@ def _line(cell: Cell) -> str:
         facts.append(f"mailbox {len(cell.mailbox)}")
     if cell.restarts:
         facts.append(f"restarts {cell.restarts}")
-    if cell.waiting_for is not None:
-        facts.append(f"waits for {cell.waiting_for.pid}")
-    name = f" {cell.names[0]!r}" if cell.names else ""
+    awaited = cell.waiting_for
+    if awaited is not None:
+        facts.append(f"waits for {awaited.pid}")
+    names = cell.names
+    name = f" {names[0]!r}" if names else ""
     return f"{cell.class_name} {cell.number}{name} ({', '.join(facts)})"
 
 

@@ -7,7 +7,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from allm_actors.beam._calls import fence, waits_in_a_cycle
+from allm_actors.beam._calls import checkpoint_of, fence, waits_in_a_cycle
 from allm_actors.beam._cell import MonitorRef, deliver_down, exit_signal, kill, table
 from allm_actors.beam._check import seconds
 from allm_actors.beam._current import current_process
@@ -22,6 +22,7 @@ from allm_actors.beam.pid import (
     NotAProcess,
     Pid,
     UnknownName,
+    is_word,
 )
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ def checkpoint() -> None:
 def _caller() -> Cell | None:
     cell = current_process()
     if cell is not None and cell.must_exit:
-        cell.obey()
-        fence(cell)
+        checkpoint_of(cell)
     return cell
 
 
@@ -70,7 +70,7 @@ def send(dest: Pid | Hashable | Inbox, message: Any) -> bool:
     immutable values.
 
     Returns:
-        Whether it was delivered: `False` if the process is dead.
+        Whether there was somebody to send it to: `False` if the process is dead.
 
     Raises:
         UnknownName: Nobody has the name.
@@ -106,7 +106,7 @@ def _put(cell: Cell, item: Any, caller: Cell | None) -> bool:
         cell.mailbox.put(item)
     else:
         cell.mailbox.put_message(item, cell.pid)
-    return not cell.dead
+    return True
 
 
 def exit(dest: Pid | Hashable, reason: Any) -> None:
@@ -129,7 +129,7 @@ def exit(dest: Pid | Hashable, reason: Any) -> None:
     cell = receiver(dest)
     if cell is None:
         raise UnknownName(dest)
-    if reason == "kill":
+    if is_word(reason, "kill"):
         kill(cell)
     else:
         exit_signal(cell, caller, reason)
@@ -167,7 +167,7 @@ def stop(dest: Pid | Hashable, reason: Any = "normal", timeout: float = math.inf
     if caller is not None:
         caller.waiting_for = cell
     try:
-        if wait_for(done, timeout).reason == "noproc":
+        if is_word(wait_for(done, timeout).reason, "noproc"):
             raise NoProcess(dest)
     except queue.Empty:
         raise CallTimeout(cell.pid, timeout, what="stop", cycle=waits_in_a_cycle(caller, cell)) from None
@@ -205,6 +205,7 @@ def link(pid: Pid) -> None:
     if other is cell:
         return
     if other is None or not tie(cell, other):
+        checkpoint_of(cell)
         if not cell.trap_exit:
             raise NoProcess(pid)
         cell.mailbox.put(ExitMessage(pid if isinstance(pid, Pid) else None, "noproc"))
@@ -230,13 +231,17 @@ def unlink(pid: Pid) -> None:
     other = receiver(pid)
     if other is not None:
         untie(cell, other)
+        checkpoint_of(cell)  # an end that came first has been heard of
 
 
 def untie(cell: Cell, other: Cell) -> None:
-    """Remove the link between two processes."""
+    """Remove the link between two processes, and what it has brought that was not read yet."""
     with table.lock:
-        cell.links.pop(other, None)
-        other.links.pop(cell, None)
+        for one, peer in ((cell, other), (other, cell)):
+            one.links.pop(peer, None)
+            on_its_way = one.exits.pop(peer, None)
+            if on_its_way is not None:
+                on_its_way.active = False
 
 
 # --- monitors -----------------------------------------------------------------------------------------
@@ -249,7 +254,7 @@ def monitor(dest: Pid | Hashable, to: Any = None) -> MonitorRef:
         dest: A pid, or a registered name; dead or unknown gives a `Down` with `"noproc"` at once.
         to: Where the `Down` goes: `None` for the calling process's own mailbox (`handle_info`), an `Inbox`,
             an event queue, or a callable that takes the `Down`. The callable runs in the thread that ends the
-            process, must not block, and what it raises is logged.
+            process (as nobody's: `current()` is `None` in it), must not block, and what it raises is logged.
 
     Raises:
         NotAProcess: `to` is `None` and the calling thread is no process.
@@ -268,6 +273,8 @@ def watch(target: Cell | None, owner: Cell | None, to: Any, name: Hashable | Non
     """Set a monitor."""
     ref = MonitorRef(target, owner, to, name)
     with table.lock:
+        if owner is not None:
+            fence(owner)
         stands = target is not None and not target.dead
         if stands:
             assert target is not None
@@ -281,6 +288,8 @@ def watch(target: Cell | None, owner: Cell | None, to: Any, name: Hashable | Non
 
 def demonitor(ref: MonitorRef, flush: bool = True) -> None:
     """Remove a monitor: no `Down` of it afterwards. Idempotent.
+
+    A callable that another thread is just running with the `Down` is not waited for.
 
     Args:
         ref: The monitor.

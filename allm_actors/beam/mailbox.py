@@ -10,11 +10,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import queue
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pykka import ActorDeadError
+from pykka._envelope import Envelope
 
 from allm_actors.beam._current import current_process
 from allm_actors.beam._log import log
@@ -45,13 +49,13 @@ class Counted(NamedTuple):
 class Mailbox:
     """The mailbox of one process."""
 
-    __slots__ = ("_bound", "_lock", "_queue", "_waiting", "closed", "dropped")
+    __slots__ = ("_bound", "_lock", "_queue", "_room", "closed", "dropped")
 
     def __init__(self, bound: int | None = None) -> None:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._bound = bound
         self._lock = threading.RLock() if bound is not None else None
-        self._waiting = 0
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()  # one item for each message that counts
         self.closed = False
         self.dropped = 0
 
@@ -74,9 +78,9 @@ class Mailbox:
             return
         with self._lock:
             assert self._bound is not None
-            if self._waiting >= self._bound:
+            if self._room.qsize() >= self._bound:
                 raise MailboxFull(pid, self._bound)
-            self._waiting += 1
+            self._room.put(None)
         self.put(Counted(item))
 
     def get(self) -> Any:
@@ -86,9 +90,7 @@ class Mailbox:
 
     def uncount(self, counted: Counted) -> Any:
         """The item, which no longer counts against the bound."""
-        assert self._lock is not None
-        with self._lock:
-            self._waiting -= 1
+        self._room.get_nowait()
         return counted.item
 
     def empty(self) -> bool:
@@ -106,12 +108,17 @@ class Mailbox:
         """Refuse everything from now on, and drop what waits."""
         self.closed = True
         self._drain()
-        if self.dropped and log.wants_debug():
-            log.debug("mailbox.dropped", count=self.dropped)
+
+    def empty_out(self) -> None:
+        """Drop what is left, a wake-up as well, once the owner will never read again."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
 
     def _drain(self) -> None:
         get = self._queue.get_nowait
         wake: Wake | None = None
+        dropped = 0
         while True:
             try:
                 item = get()
@@ -119,11 +126,24 @@ class Mailbox:
                 break
             if type(item) is Wake:
                 wake = item
-            else:
-                self.dropped += 1
+                continue
+            dropped += 1
+            refuse(item)
         if wake is not None:
-            # A killed process sleeps on in its mailbox until it is woken: whoever drains leaves the wake there.
+            # A killed process sleeps on in its mailbox until it is woken: who drains leaves the wake there.
             self._queue.put(wake)
+        self.dropped += dropped
+        if dropped and log.wants_debug():
+            log.debug("mailbox.dropped", count=dropped)
+
+
+def refuse(item: Any) -> None:
+    """Tell whoever waits on a message that came in by pykka's own envelope that it was dropped."""
+    reply_to = getattr(item, "reply_to", None) if isinstance(item, Envelope) else None
+    if reply_to is not None:
+        dead = ActorDeadError("the process ended before it handled the message")
+        with contextlib.suppress(queue.Full):  # answered already
+            reply_to.set_exception((ActorDeadError, dead, None))
 
 
 def wait_for(source: queue.SimpleQueue[Any], timeout: float) -> Any:

@@ -1,13 +1,13 @@
 """Pids, exit reasons and the exceptions of the process layer.
 
 A `Pid` is the handle of one process, for ever: it never comes to mean another process, and it does not keep
-the process's object alive. Reasons say why a process ended. The exceptions divide in two:
+the process's object alive. Reasons say why a process ended. The exceptions divide in three:
 
     Exit (BaseException)          ends the process that raises it
-    └── ProcessExit               in the caller of `call`, `await_`, `stop`: the other side is gone
-        ├── NoProcess             it was gone before the question was asked
-        ├── CallTimeout           it is still there, but did not answer in time
-        └── CallingSelf           a process asked itself
+    ProcessExit (Exception)       in the caller of `call`, `await_`, `stop`: the other side is gone
+    ├── NoProcess                 it was gone before the question was asked
+    ├── CallTimeout               it is still there, but did not answer in time
+    └── CallingSelf               a process asked itself
     BeamError (Exception)         a request that was refused
     ├── StartError, NameTaken, UnknownName, NotAProcess, MailboxFull, MailboxClosed
     ├── SpecError (also a ValueError)
@@ -15,8 +15,7 @@ the process's object alive. Reasons say why a process ended. The exceptions divi
                                   UnknownChild, MaxChildren
     Ignore (Exception)            raised in `init`: start no process, and that is fine
 
-`Exit` and its children are `BaseException`s so that `except Exception` in user code does not eat an order
-to end.
+`Exit` is a `BaseException` so that `except Exception` in user code does not eat an order to end.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class Crash:
         return cls(exception, report)
 
     def __str__(self) -> str:
-        return f"Crash({type(self.exception).__name__}: {self.exception})"
+        return f"Crash({_in_words(self.exception)})"
 
 
 def drop_frames(exception: BaseException) -> None:
@@ -85,7 +84,12 @@ def drop_frames(exception: BaseException) -> None:
 
 def is_clean(reason: object) -> bool:
     """Whether an end for this reason is no failure: no crash report, no restart of a transient child."""
-    return isinstance(reason, Shutdown) or reason in ("normal", "shutdown")
+    return isinstance(reason, Shutdown) or (isinstance(reason, str) and reason in ("normal", "shutdown"))
+
+
+def is_word(reason: object, word: str) -> bool:
+    """Whether a reason is one of the strings that mean something. Calls no code of the reason's own."""
+    return isinstance(reason, str) and str.__eq__(reason, word)
 
 
 # --- what processes hear of each other ----------------------------------------------------------------
@@ -124,22 +128,42 @@ class ExitMessage:
 # --- what ends a process, or tells of an end ----------------------------------------------------------
 
 
-class Exit(BaseException):
+def _rebuild(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    """Make a copy of an exception without asking its `__init__`, whose parameters are not its `args`."""
+    copied = cls.__new__(cls, *args)
+    copied.args = args
+    copied.__dict__.update(state)
+    return copied
+
+
+class _Copyable:
+    """Lets an exception survive `copy`, and `pickle` where what it holds does."""
+
+    def __reduce__(self: Any) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class Exit(_Copyable, BaseException):
     """Ends the process that raises it, with `reason`.
 
     Raised by the layer at every checkpoint of a process that was told to exit, and by user code that wants
     to end its own process.
+
+    Raises:
+        ValueError: `reason` is `None`: a reason must be given.
     """
 
     def __init__(self, reason: Any) -> None:
+        if reason is None:
+            raise ValueError("an end needs a reason; None is none")
         self.reason = reason
         super().__init__(reason)
 
     def __str__(self) -> str:
-        return f"exit: {self.reason!r}"
+        return f"exit: {describe(self.reason)}"
 
 
-class ProcessExit(Exit):
+class ProcessExit(_Copyable, Exception):
     """The process that was asked ended before it answered; `reason` is why it ended.
 
     After a crash, `__cause__` is the exception that crashed it.
@@ -147,6 +171,7 @@ class ProcessExit(Exit):
 
     def __init__(self, reason: Any, pid: Pid | None = None, message: str | None = None) -> None:
         super().__init__(reason)
+        self.reason = reason
         self.pid = pid
         self.message = message or f"{pid or 'process'} ended before it answered: {describe(reason)}"
         if isinstance(reason, Crash):
@@ -193,7 +218,7 @@ class Ignore(Exception):
     """Raised in `init`: there is nothing to start; `start` returns `None`."""
 
 
-class BeamError(Exception):
+class BeamError(_Copyable, Exception):
     """A request that the process layer refused."""
 
 
@@ -316,10 +341,20 @@ class MaxChildren(SupervisorError):
 def describe(reason: object) -> str:
     """A reason in words, for messages and logs."""
     if isinstance(reason, Crash):
-        return f"crashed with {type(reason.exception).__name__}: {reason.exception}"
+        return f"crashed with {_in_words(reason.exception)}"
     if isinstance(reason, BaseException):
-        return f"{type(reason).__name__}: {reason}"
-    return repr(reason)
+        return _in_words(reason)
+    try:
+        return repr(reason)
+    except Exception:
+        return f"<{type(reason).__name__} without a repr>"
+
+
+def _in_words(exception: BaseException) -> str:
+    try:
+        return f"{type(exception).__name__}: {exception}"
+    except Exception:
+        return f"{type(exception).__name__} without a text"
 
 
 # --- pids ---------------------------------------------------------------------------------------------
@@ -368,6 +403,12 @@ class Pid(pykka.ActorRef[Any]):
         return f"<{cell.class_name} {cell.number}{name}>"
 
     __repr__ = __str__
+
+    def __copy__(self) -> Pid:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Pid:
+        return self
 
     def __reduce__(self) -> Never:
         raise TypeError(f"cannot pickle {self}: a pid means a process of this interpreter only")

@@ -21,18 +21,21 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pykka
+from pykka._envelope import Envelope
 
-from allm_actors.beam._calls import NO_REPLY, Call, Sender, fence
-from allm_actors.beam._cell import Cell, buried, facts, kill, table
+from allm_actors.beam._calls import NO_REPLY, Call, Sender, checkpoint_of, fence
+from allm_actors.beam._cell import IGNORED, Cell, buried, facts, kill, table
 from allm_actors.beam._check import seconds
 from allm_actors.beam._current import current_process, set_current
 from allm_actors.beam._log import log
 from allm_actors.beam._names import check_name, claim
+from allm_actors.beam._pykka import receive
 from allm_actors.beam._signals import Cast, StopOrder, tie, untie, watch
 from allm_actors.beam.mailbox import Counted, Delivery, Wake, wait_for
 from allm_actors.beam.pid import (
     Crash,
     Exit,
+    ExitMessage,
     Ignore,
     NameTaken,
     Pid,
@@ -40,13 +43,16 @@ from allm_actors.beam.pid import (
     Shutdown,
     StartError,
     describe,
+    drop_frames,
     is_clean,
+    is_word,
 )
 from allm_actors.beam.timer import service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from allm_actors.beam._cell import MonitorRef
     from allm_actors.beam.mailbox import Mailbox
     from allm_actors.beam.supervisor import ChildSpec
 
@@ -85,20 +91,24 @@ class Process(pykka.ThreadingActor):
     _closers: list[Callable[[], Any]]
     _continue: tuple[Any] | None
     _arguments: Any
-    _starter: queue.SimpleQueue[Any] | None
-    _ignored: bool
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "__init__" in cls.__dict__:
+        maker = next(base for base in cls.__mro__ if "__init__" in base.__dict__)
+        if maker is not Process and not getattr(maker, "_is_protocol", False):
             raise TypeError(
-                f"{cls.__name__} defines __init__, which would run in the starter's thread; define init"
+                f"{maker.__name__} defines __init__, which would run in the starter's thread; define init"
             )
+        bound = cls.max_mailbox
+        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int) or bound < 1):
+            raise TypeError(f"{cls.__name__}.max_mailbox must be None or an int of at least 1, not {bound!r}")
         default = cls.__dict__.get("trap_exit")
         if isinstance(default, bool):
             # A class attribute is the default; the property of the base class stays in charge.
             cls._trap_exit_default = default
             del cls.trap_exit
+        elif "trap_exit" in cls.__dict__ and not isinstance(default, property):
+            raise TypeError(f"{cls.__name__}.trap_exit must be a bool, not {type(default).__name__}")
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         raise TypeError(f"a process is started, not made: use {type(self).__name__}.start(...)")
@@ -142,6 +152,8 @@ class Process(pykka.ThreadingActor):
         It runs in the process's thread, after `terminate` and before others hear of the end (after a kill:
         when the thread unwinds). What it raises is logged.
         """
+        if not callable(closer):
+            raise TypeError(f"closer must be callable, not {type(closer).__name__}")
         self._closers.append(closer)
 
     @property
@@ -255,6 +267,10 @@ class Process(pykka.ThreadingActor):
             finally:
                 threading.stack_size(before)
 
+    def stop(self) -> None:
+        """End this process with `"normal"` once the messages that wait have been handled."""
+        self._cell.mailbox.put(StopOrder("normal"))
+
     def on_receive(self, message: Any) -> Any:
         """Not used: messages go to the `handle_...` callbacks."""
         return self.handle_info(message)
@@ -275,45 +291,37 @@ class Process(pykka.ThreadingActor):
             self.init(*args, **kwargs)
             del args, kwargs
             begun = True
-            self._acknowledge(cell.pid)
+            cell.acknowledge()
             self._loop()
         except BaseException as exc:
             reason = self._reason_of(exc, begun=begun)
             if begun and not cell.killed:
                 reason = self._terminated(reason)
         self._run_closers()
-        self._be_dead(reason, begun=begun)
+        self._be_dead(reason)
         self._continue = None
         set_current(None)
         if cell.killed:
             buried(cell)
+        cell.release()
 
-    def _be_dead(self, reason: Any, *, begun: bool) -> None:
+    def _be_dead(self, reason: Any) -> None:
         cell = self._cell
         told, origin = cell.told.get("reason", (None, None))
-        if not cell.killed and origin is not None and told is reason:
+        if origin is not None and told is reason:
             cell.death_origin = origin
-        if not begun and self._starter is not None:
-            cell.expected = True  # the starter is told
         cell.die(reason)
-        if not begun:
-            self._acknowledge(_IGNORED if self._ignored else cell.exit_reason)
-
-    def _acknowledge(self, outcome: Any) -> None:
-        starter, self._starter = self._starter, None
-        if starter is not None:
-            starter.put(outcome)
 
     def _reason_of(self, exc: BaseException, *, begun: bool) -> Any:
         if isinstance(exc, ProcessExit):
-            if is_clean(exc.reason) and exc.reason != "normal":
-                exc.__traceback__ = None
+            if is_clean(exc.reason) and not is_word(exc.reason, "normal"):
+                drop_frames(exc)
                 return Shutdown(exc)
             return Crash.of(exc)
         if isinstance(exc, Exit):
             return exc.reason
         if isinstance(exc, Ignore) and not begun:
-            self._ignored = True
+            self._cell.ignored = True
             return "normal"
         return Crash.of(exc)
 
@@ -364,6 +372,7 @@ class Process(pykka.ThreadingActor):
             cell.busy_since = None
             item = get()
             if cell.must_exit:
+                cell.mailbox.dropped += type(item) is not Wake
                 cell.obey()
             if type(item) is Counted:
                 item = cell.mailbox.uncount(item)
@@ -380,17 +389,10 @@ class Process(pykka.ThreadingActor):
         kind = type(item)
         if kind is Call:
             request, sender = item
-            cell.last_message_type = type(request).__name__
             if sender.abandoned:
-                return
-            result = self.handle_call(request, sender)
-            if result is NO_REPLY:
-                return
-            if isinstance(result, Stop):
-                if result.reply is not NO_REPLY:
-                    sender.reply(result.reply)
-                raise Exit(result.reason)
-            sender.reply(result)
+                log.debug("mailbox.dropped", count=1, why="the caller gave up")
+            else:
+                self._answer_call(request, sender)
         elif kind is Cast:
             cell.last_message_type = type(item.message).__name__
             self._obey(self.handle_cast(item.message))
@@ -398,19 +400,33 @@ class Process(pykka.ThreadingActor):
             raise Exit(item.reason)
         elif kind is Delivery:
             if item.valid():
-                cell.last_message_type = type(item.message).__name__
-                self._obey(self.handle_info(item.message))
+                message = item.message
+                if type(message) is ExitMessage and message.pid is not None:
+                    cell.exits.pop(message.pid._cell, None)
+                cell.last_message_type = type(message).__name__
+                self._obey(self.handle_info(message))
+        elif kind is Envelope:
+            cell.last_message_type = type(item.message).__name__
+            receive(self, item)
         else:
             cell.last_message_type = kind.__name__
             self._obey(self.handle_info(item))
+
+    def _answer_call(self, request: Any, sender: Sender) -> None:
+        self._cell.last_message_type = type(request).__name__
+        result = self.handle_call(request, sender)
+        if result is NO_REPLY:
+            return
+        if isinstance(result, Stop):
+            if result.reply is not NO_REPLY:
+                sender.reply(result.reply)
+            raise Exit(result.reason)
+        sender.reply(result)
 
     @staticmethod
     def _obey(result: Any) -> None:
         if isinstance(result, Stop):
             raise Exit(result.reason)
-
-
-_IGNORED = object()
 
 
 class _Birth(threading.local):
@@ -449,27 +465,34 @@ def launch(
         wait: Whether to wait for `init`.
         label: What to call it in names and logs, instead of the class.
         born: Called with the pid before its thread starts; what it raises calls the start off.
-        born: Called with the pid before anything is entered or started; what it raises calls the start off.
     """
+    if table.lock._is_owned():  # type: ignore[attr-defined]
+        # The garbage collector runs a finalizer in the middle of the table's own work.
+        raise StartError("in_finalizer")
     limit = seconds("start_timeout", cls.start_timeout if timeout is None else timeout)
     starter = current_process()
-    if starter is not None and starter.must_exit:
-        starter.obey()
-        fence(starter)
-    try:
-        _signature(cls.init).bind(None, *args, **kwargs)
-    except TypeError as error:
-        raise TypeError(f"{cls.__name__}.init: {error}") from None
+    checkpoint_of(starter)
+    _check_arguments(cls, args, kwargs)
     if name is not None:
         check_name(name)
     process, cell = _embody(cls, args, kwargs, parent, starter)
     cell.class_name = label or cell.class_name
     answer: queue.SimpleQueue[Any] | None = queue.SimpleQueue() if wait else None
-    process._starter = answer
-    _enter(process, cell, name, parent, born)
+    cell.starter = answer
+    _enter(process, cell, name, starter, parent, born=born)
+    del process
     if answer is None:
         return cell.pid
     return _await_birth(cell, answer, limit, starter, parent)
+
+
+def _check_arguments(cls: type[Process], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    if cls.init is Process.init and (args or kwargs):
+        raise TypeError(f"{cls.__name__}.init takes no arguments")
+    try:
+        _signature(cls.init).bind(None, *args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{cls.__name__}.init: {error}") from None
 
 
 def _embody(
@@ -485,7 +508,6 @@ def _embody(
     process._cell = cell
     process._closers = []
     process._continue = None
-    process._ignored = False
     process._arguments = (args, kwargs)
     _being_born.cell = cell
     try:
@@ -501,69 +523,90 @@ def _enter(
     process: Process,
     cell: Cell,
     name: Hashable | None,
+    starter: Cell | None,
     parent: Cell | None,
+    *,
     born: Callable[[Pid], None] | None,
 ) -> None:
     """Enter a process everywhere and start its thread; leave nothing behind if that fails."""
-    if name is not None:
-        try:
-            claim(name, cell)
-        except NameTaken as taken:
-            cell.dead = True
-            raise StartError(taken) from None
-    with table.lock:
-        refused = table.closing
-        if not refused:
-            table.cells[cell.number] = cell
-    if refused or (parent is not None and not tie(cell, parent)):
-        _unborn(cell, None, "noproc")
-        raise StartError("system_shutdown" if refused else "noproc")
-    pykka.ActorRegistry.register(cell.pid)
-    prepare_runtime()
+    starting = False
     try:
+        _tabulate(cell, name, starter, parent)
+        pykka.ActorRegistry.register(cell.pid)
         if born is not None:
             born(cell.pid)
-    except BaseException:
-        _unborn(cell, parent, "noproc")
-        raise
-    try:
+        starting = True
+        prepare_runtime()
         process._start_actor_loop()
-    except RuntimeError:
-        _unborn(cell, parent, "system_limit")
-        raise StartError("system_limit" if not sys.is_finalizing() else "system_shutdown") from None
+    except BaseException as error:
+        if cell.thread is not None and cell.thread.ident is not None:
+            _call_off(cell, parent)  # interrupted when the thread was there already
+            raise
+        refused = starting and isinstance(error, RuntimeError)
+        reason = ("system_shutdown" if sys.is_finalizing() else "system_limit") if refused else "noproc"
+        _unborn(cell, parent, reason)
+        if refused:
+            raise StartError(reason) from None
+        if isinstance(error, NameTaken):
+            raise StartError(error) from None
+        raise
+
+
+def _tabulate(cell: Cell, name: Hashable | None, starter: Cell | None, parent: Cell | None) -> None:
+    """Enter a process in the tables."""
+    with table.lock:
+        if starter is not None:
+            fence(starter)
+        if table.closing:
+            raise StartError("system_shutdown")
+        if name is not None:
+            claim(name, cell, starter)
+        table.cells[cell.number] = cell
+        if parent is not None and not tie(cell, parent):
+            raise StartError("noproc")
 
 
 def _unborn(cell: Cell, parent: Cell | None, reason: str) -> None:
     """Leave nothing of a process whose thread was not started."""
     if parent is not None:
         untie(cell, parent)
-    cell.expected = True
-    cell.die(reason)
+    cell.die(reason, expected=True)
+    buried(cell)
+    cell.release()
 
 
 def _await_birth(
     cell: Cell, answer: queue.SimpleQueue[Any], limit: float, starter: Cell | None, parent: Cell | None
 ) -> Pid | None:
-    if starter is not None:
-        starter.waiting_for = cell
     try:
+        if starter is not None:
+            starter.waiting_for = cell
         outcome = wait_for(answer, limit)
     except queue.Empty:
-        if parent is not None:
-            untie(cell, parent)
-        kill(cell, expected=True)
+        _call_off(cell, parent)
         raise StartError("timeout") from None
+    except Exit:
+        raise  # the process goes on; if it is tied to the starter it hears of the starter's end
+    except BaseException:
+        _call_off(cell, parent)  # nobody would ever know its pid
+        raise
     finally:
         if starter is not None:
             starter.waiting_for = None
     pid: Pid = cell.pid
-    if outcome is pid:
+    if outcome == pid:
         return pid
-    if cell.thread is not None:
-        cell.thread.join(0.5)
-    if outcome is _IGNORED:
+    if cell.thread is not None and not cell.killed:
+        cell.thread.join(0.5)  # it has nothing left to do; a failed start leaves no thread
+    if outcome is IGNORED:
         return None
     raise StartError(outcome)
+
+
+def _call_off(cell: Cell, parent: Cell | None) -> None:
+    if parent is not None:
+        untie(cell, parent)
+    kill(cell, expected=True)
 
 
 @functools.cache
@@ -623,19 +666,22 @@ def spawn(
         raise NotAProcess("spawn with link or monitor")
     if not callable(fn):
         raise TypeError(f"fn must be callable, not {type(fn).__name__}")
-    gate: queue.SimpleQueue[None] = queue.SimpleQueue()
-
-    def gated() -> None:
-        if monitor:
-            gate.get()
-        fn(*args, **kwargs)
-
     parent = caller if link else None
     label = getattr(fn, "__name__", "spawn")
-    pid = launch(_Function, (gated, (), {}), {}, name=name, parent=parent, wait=False, label=label)
+    refs: list[MonitorRef] = []
+
+    def born(pid: Pid) -> None:
+        refs.append(watch(pid._cell, caller, None, None))
+
+    pid = launch(
+        _Function,
+        (fn, args, kwargs),
+        {},
+        name=name,
+        parent=parent,
+        wait=False,
+        label=label,
+        born=born if monitor else None,
+    )
     assert pid is not None
-    if not monitor:
-        return pid
-    ref = watch(pid._cell, caller, None, None)
-    gate.put(None)
-    return pid, ref
+    return (pid, refs[0]) if monitor else pid

@@ -10,6 +10,7 @@ Promises:
 from __future__ import annotations
 
 import atexit
+import contextvars
 import os
 import threading
 import time
@@ -18,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import pykka
 
 from allm_actors.beam import process as _process
+from allm_actors.beam._calls import checkpoint_of
 from allm_actors.beam._cell import Cell, kill, table
 from allm_actors.beam._check import seconds
-from allm_actors.beam._current import set_current
+from allm_actors.beam._current import current_process, set_current
 from allm_actors.beam._signals import StopOrder
 from allm_actors.beam.timer import service
 
@@ -50,8 +52,9 @@ def configure(*, stack_size: int | None = None) -> None:
     if stack_size is not None:
         if isinstance(stack_size, bool) or not isinstance(stack_size, int):
             raise TypeError(f"stack_size must be an int, not {type(stack_size).__name__}")
-        before = threading.stack_size(stack_size)  # the system's own check
-        threading.stack_size(before)
+        with _process._stack_lock:
+            before = threading.stack_size(stack_size)  # the system's own check
+            threading.stack_size(before)
     _process._stack_size = stack_size
 
 
@@ -83,10 +86,17 @@ def _standing(key: str, begin: Any) -> Pid:
     pid = _roots.get(key)
     if pid is not None and pid.alive:
         return pid
+    caller = current_process()
+    checkpoint_of(caller)
     with _root_lock:
         pid = _roots.get(key)
         if pid is None or not pid.alive:
-            pid = begin()
+            # It belongs to nobody, whoever happens to need it first: no ancestor, no context of the caller's.
+            set_current(None)
+            try:
+                pid = contextvars.Context().run(begin)
+            finally:
+                set_current(caller)
             assert pid is not None
             _roots[key] = pid
         return pid
@@ -107,15 +117,15 @@ def shutdown(timeout: float = 5.0) -> int:
     deadline = time.monotonic() + timeout
     with _root_lock:
         tops = [_roots.pop("root", None), _roots.pop("tasks", None)]
-    for pid in tops:
-        if pid is not None and pid.alive:
-            _end([pid._cell], deadline)
+    _end([pid._cell for pid in tops if pid is not None and pid.alive], deadline)
     while rest := _living():
-        _end(rest, deadline)
+        # A child is its parent's to end: one that nobody owns goes first, and takes its own along.
+        _end([cell for cell in rest if cell.parent is None or cell.parent.dead] or rest, deadline)
         if time.monotonic() >= deadline:
             break
-    for cell in _living():
-        kill(cell, expected=True)
+    while rest := _living():
+        for cell in rest:
+            kill(cell, expected=True)
     _join(list(table.zombies.values()), max(deadline, time.monotonic() + 0.05))
     service.stop(max(0.05, deadline - time.monotonic()))
     return sum(
@@ -131,11 +141,15 @@ def _living() -> list[Cell]:
 
 
 def _end(cells: list[Cell], deadline: float) -> None:
-    """Ask processes to end, and wait for their threads until the deadline."""
-    for cell in cells:
+    """Ask processes to end, one after the other, and wait for their threads until the deadline.
+
+    One that takes too long is not waited for any more when the next is asked: each has its share of the time.
+    """
+    for waiting, cell in zip(range(len(cells), 0, -1), cells, strict=True):
         cell.mailbox.put(StopOrder("shutdown"))
         if not cell.trap_exit:
             cell.tell_exit("shutdown")
+        _join([cell], time.monotonic() + max(0.0, deadline - time.monotonic()) / (waiting + 1))
     _join(cells, deadline)
 
 
@@ -147,18 +161,18 @@ def _join(cells: list[Cell], deadline: float) -> None:
 
 
 def _at_exit() -> None:
-    table.closing = False  # the tree may start what it needs to end in order
-    shutdown(timeout=5.0)
+    shutdown(timeout=5.0)  # the tree may start what it needs to end in order
     table.closing = True
 
 
 def _after_fork() -> None:
     """Have no processes: in the child of a fork their threads do not exist."""
     for cell in [*table.cells.values(), *table.zombies.values()]:
-        cell.dead = True
+        cell.dead = cell.killed = cell.must_exit = True
         cell.exit_reason = "noproc"
         cell.mailbox.closed = True
-        cell.names = []
+        cell.names = ()
+        cell.links, cell.watchers, cell.watching = {}, {}, {}
         cell.calls.clear()
         cell.timers.clear()
         cell.interrupters.clear()
@@ -169,6 +183,7 @@ def _after_fork() -> None:
     _roots.clear()
     global _root_lock
     _root_lock = threading.RLock()
+    _process._stack_lock = threading.Lock()
     registry: Any = pykka.ActorRegistry
     registry._actor_refs_lock = threading.RLock()
-    registry._actor_refs = [ref for ref in registry._actor_refs if not hasattr(ref, "_cell")]
+    registry._actor_refs = []

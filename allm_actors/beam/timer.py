@@ -84,8 +84,8 @@ class TimerService:
                 self.cancel(timer.number)
                 return timer.number
         if delay != math.inf:
-            self.ensure_thread()
             self._commands.put(timer)
+            self.ensure_thread()
         return timer.number
 
     def cancel(self, number: int) -> float | None:
@@ -95,7 +95,8 @@ class TimerService:
             return None
         self._untie(timer)
         left = max(0.0, timer.due - time.monotonic())
-        timer.dest = timer.message = None
+        timer.dest = None  # first: a timer without a receiver delivers nothing
+        timer.message = None
         return left
 
     def left(self, number: int) -> float | None:
@@ -105,8 +106,8 @@ class TimerService:
 
     def run(self, job: Callable[[], None]) -> None:
         """Run a short job in the timer thread, soon. It must not block."""
-        self.ensure_thread()
         self._commands.put(job)
+        self.ensure_thread()
 
     def count(self) -> int:
         """How many timers are set."""
@@ -114,15 +115,18 @@ class TimerService:
 
     def ensure_thread(self) -> None:
         """Start the thread if it does not run."""
-        if self._thread is not None and self._thread.is_alive():
+        thread = self._thread
+        if thread is not None and thread.is_alive():
             return
         with self._starting:
-            if self._thread is not None and self._thread.is_alive():
+            thread = self._thread
+            if thread is not None and thread.is_alive():
                 return
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=self._serve, args=(self._commands,), name="beam-timer", daemon=True
             )
-            self._thread.start()
+            self._thread = thread
+            thread.start()
 
     def stop(self, timeout: float) -> None:
         """End the thread; it starts again at the next use. Timers that were set are gone."""
@@ -133,7 +137,7 @@ class TimerService:
             self.cancel(number)
         self._commands.put(None)
         if thread is not threading.current_thread():
-            thread.join(timeout)
+            thread.join(min(timeout, 0.5))
 
     # --- in the timer thread --------------------------------------------------------------------------
 
@@ -152,12 +156,33 @@ class TimerService:
             except queue.Empty:
                 continue
             if command is None:
-                return
+                if self._retire(commands, heap):
+                    return
+                continue
             if isinstance(command, _Timer):
                 self._push(command, heap)
             else:
                 _guarded(command)
             del command  # keep nothing alive while waiting
+
+    def _retire(self, commands: queue.SimpleQueue[Any], heap: list[_Timer]) -> bool:
+        """Whether the thread may end: nobody counts on it any more."""
+        for timer in heap:
+            if timer.number in self._live:  # set while the thread was asked to end
+                commands.put(timer)
+        heap.clear()
+        # 1. We take the thread out of its place, then look for commands.
+        # 2. Who gives a command puts it, then looks whether a thread is in place.
+        # 3. So either we see the command here, or they start another thread.
+        self._thread = None
+        if commands.empty():
+            return True
+        with self._starting:
+            own = threading.current_thread()
+            if self._thread not in (None, own):
+                return True
+            self._thread = own
+            return False
 
     def _push(self, timer: _Timer, heap: list[_Timer]) -> None:
         heapq.heappush(heap, timer)
@@ -172,7 +197,7 @@ class TimerService:
             self._untie(timer)
         elif timer.number not in self._live:
             return
-        dest, message = timer.dest, timer.message
+        message, dest = timer.message, timer.dest  # in this order, against `cancel`
         if timer.period is not None:
             timer.due = max(timer.due + timer.period, time.monotonic())
             heapq.heappush(heap, timer)
@@ -269,7 +294,7 @@ def sleep(delay: float) -> None:
     """
     seconds("delay", delay, zero=True)
     if current_process() is None and delay != math.inf:
-        time.sleep(delay)
+        time.sleep(min(delay, threading.TIMEOUT_MAX))
         return
     never: queue.SimpleQueue[None] = queue.SimpleQueue()
     try:
@@ -279,9 +304,6 @@ def sleep(delay: float) -> None:
 
 
 def _fenced() -> None:
-    caller = current_process()
-    if caller is not None and caller.must_exit:
-        from allm_actors.beam._calls import fence
+    from allm_actors.beam._calls import checkpoint_of
 
-        caller.obey()
-        fence(caller)
+    checkpoint_of(current_process())
