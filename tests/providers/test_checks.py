@@ -146,6 +146,15 @@ def test_the_size_limit_is_exact(tmp_path):  # P-28
                 assert refused(pictures(image))[1] == [(("content", 0, 0), "image_too_large")]
 
 
+def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):  # P-28
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(MAX_IMAGE_BYTES + 1)
+    monkeypatch.setattr("pathlib.Path.read_bytes", lambda _: pytest.fail("the file was read"))
+    assert refused(pictures(Image.from_file(tmp_path / "a.png")))[1] == [
+        (("content", 0, 0), "image_too_large")
+    ]
+
+
 @pytest.mark.parametrize("path", ["", "\x00", "/", "a\x00b.png"])
 def test_odd_paths_are_unresolvable(path):  # P-28, C-45
     image = Image(source=FileSource(value=path), mime_type="image/png")

@@ -61,6 +61,16 @@ def test_the_parts_of_a_calls_identity_come_in_any_order():  # P-41
         assert (events[0].id, events[0].name, events[1].arguments_delta) == ("c", "f", "{}")
 
 
+def test_the_first_id_and_name_count():  # P-63, P-47
+    made = Assembly("p")
+    call = made.new_call()
+    made.identify(call, "a", None)
+    made.identify(call, "b", "f")
+    made.identify(call, "c", "g")
+    (started,) = made.drain()
+    assert (started.id, started.name, call.wire_id) == ("a", "f", "a")
+
+
 def test_generated_ids_are_unique_and_marked():  # P-47, P-94
     made = Assembly("p")
     for _ in range(3):
