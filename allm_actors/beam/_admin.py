@@ -1,8 +1,8 @@
 """Administration: what anybody may ask of a supervisor.
 
-Each function takes the supervisor's pid or name. Without a `timeout` they wait as long as the work takes,
-which includes ending a child that takes its time; but a process that asks the supervisor that is just starting
-it would wait for itself, and gets a `CallTimeout` that says so.
+Each function takes the supervisor's pid or name. Without a `timeout` they wait as long as the work takes, the
+ending of a child included; but a process that asks the supervisor that is just starting it would wait for
+itself, and gets a `CallTimeout` that says so.
 """
 
 from __future__ import annotations
