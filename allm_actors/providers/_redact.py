@@ -7,11 +7,9 @@ Text that the model generated is never touched.
 """
 
 import re
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import SecretStr
-
-from allm_actors.errors import AllmError
 
 __all__ = ["REDACTED", "SHAPES_ONLY", "Redactor"]
 
@@ -24,11 +22,9 @@ _SHAPES = re.compile(
 )
 _SHORTEST_LITERAL = 8  # replacing a shorter key wherever its letters stand would garble the text
 
-_E = TypeVar("_E", bound=AllmError)
-
 
 class Redactor:
-    """Replaces secrets in strings, JSON values and errors.
+    """Replaces secrets in strings and JSON values.
 
     It holds the key as a `SecretStr`, shows it in no `repr`, and may be used from any thread.
     """
@@ -58,23 +54,6 @@ class Redactor:
         if isinstance(value, list):
             return [self.json(item) for item in value]
         return value
-
-    def error(self, error: _E) -> _E:
-        """Return a copy of `error` with its message, cause, metadata and request id redacted.
-
-        The copy is chained to nothing.
-        """
-        changes = {
-            "message": self.text(error.message),
-            "cause": self.json(error.cause),
-            "metadata": self.json(error.metadata),
-        }
-        request_id = getattr(error, "request_id", None)
-        if isinstance(request_id, str):
-            changes["request_id"] = self.text(request_id)
-        clean = error.replace(**changes)
-        clean.__cause__ = None
-        return clean
 
 
 SHAPES_ONLY = Redactor()
