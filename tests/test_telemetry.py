@@ -8,12 +8,13 @@ import pytest
 from allm_actors import telemetry
 from allm_actors.data import Response
 from allm_actors.errors import AdapterError, EngineError
+from allm_actors.telemetry import _spans
 
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch):
-    fresh = telemetry._Registry()
-    monkeypatch.setattr(telemetry, "_registry", fresh)
+    fresh = _spans._Registry()
+    monkeypatch.setattr(_spans, "_registry", fresh)
     return fresh
 
 

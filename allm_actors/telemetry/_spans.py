@@ -169,7 +169,9 @@ def start(
         metadata: Sent at its start and again at its end.
         parent: The span it is part of; by default the one active in this thread.
         measurements: Sent at its start, with `system_time`.
-        details: Further facts for bridges only: requests, adapters. Never sent to handlers.
+        details: Further facts for bridges, never sent to handlers: `request`, `options`, `adapter` and
+            `session_id` of a call, `tool` and `tool_call` of a tool; later, before the end, `completed`
+            (the `MessageCompleted`), `usage` and `first_chunk` (seconds) of a stream.
     """
     span = Span(name, metadata, parent if parent is not None else _current.get(), details)
     if _registry.by_name:
