@@ -42,10 +42,10 @@ def info(pid: Pid | Hashable | None = None) -> dict[str, Any]:
     Returns:
         For a process: `pid`, `class`, `state` (`starting`, `waiting`, `running`, `exiting`, `zombie`,
         `dead`), `name`, `names`, `ancestors`, `links`, `monitors` (processes it watches), `monitored_by`
-        (how many monitors stand on it), `mailbox_len`, `handled` (messages so far), `busy_for` (seconds in the
-        current callback, `None` when waiting), `doing` (type of the message or the callback), `waits_for`, `uptime`
-        (seconds), `exit_reason`. For the runtime: `processes`, `zombies` (a list of such records), `names`,
-        `timers`.
+        (how many monitors stand on it), `mailbox_len`, `handled` (messages so far), `busy_for` (seconds in
+        the current callback, `None` when waiting), `doing` (type of the message or the callback),
+        `waits_for`, `uptime` (seconds), `exit_reason`. For the runtime: `processes`, `zombies` (a list of
+        such records), `names`, `timers`.
 
     Raises:
         UnknownName: Nobody has the name.
