@@ -21,7 +21,7 @@ from allm_actors.data.base import Model
 from allm_actors.engine._secrets import refuse_secrets
 
 if TYPE_CHECKING:
-    from pydantic import GetCoreSchemaHandler, SerializerFunctionWrapHandler
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializerFunctionWrapHandler
 
 _by_tag: dict[str, list[weakref.ref[type[AdapterValue]]]] = {}
 
@@ -74,6 +74,15 @@ class AdapterValue(Model):
             cls._decode,
             serialization=core_schema.plain_serializer_function_ser_schema(_dump, info_arg=True),
         )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> Any:
+        """Describe the JSON of a slot class by its tag, of any other by its fields."""
+        if cls._slot:
+            return {"type": "object", "properties": {"type": {"type": "string"}}, "required": ["type"]}
+        return handler(schema)
 
     @classmethod
     def _decode(cls, data: Any, info: core_schema.ValidationInfo) -> AdapterValue:

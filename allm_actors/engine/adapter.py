@@ -165,7 +165,7 @@ class AdapterStream:
         except AllmError as error:
             if not self._end():
                 raise StopIteration from None
-            return ErrorEvent(error=error)
+            return ErrorEvent(error=error.replace())  # a copy: no traceback hangs on an event
         except Exception:
             if not self._end():
                 # The other side of `release()`: what it broke is no news to anybody.

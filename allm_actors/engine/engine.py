@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Field, InstanceOf, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from allm_actors.data import ModelRef, Tool
 from allm_actors.data.base import JsonObject, Model, OneOf, Opaque
@@ -34,10 +35,12 @@ class Engine(Model):
     """The model of requests that name none."""
     tools: list[Tool] = Field(default_factory=list)
     """The tools of steps and chats; a single request has its own."""
-    tool_executor: InstanceOf[ToolExecutor] | type[ToolExecutor] | None = Field(default=None, exclude=True)
-    """How tools are run; not serialised."""
-    tool_result_encoder: InstanceOf[ToolResultEncoder] | type[ToolResultEncoder] | None = Field(
+    tool_executor: SkipJsonSchema[InstanceOf[ToolExecutor] | type[ToolExecutor] | None] = Field(
         default=None, exclude=True
+    )
+    """How tools are run; not serialised."""
+    tool_result_encoder: SkipJsonSchema[InstanceOf[ToolResultEncoder] | type[ToolResultEncoder] | None] = (
+        Field(default=None, exclude=True)
     )
     """How results are written for the model; not serialised."""
     params: JsonObject = Field(default_factory=dict)

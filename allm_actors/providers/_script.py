@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_args
 
-from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationInfo
+from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError, to_json
 
 from allm_actors.data import FinishReason, Usage
@@ -205,7 +205,9 @@ def _plain(part: Any) -> Any:
     return part.model_dump(mode="json") if isinstance(part, Model) else part
 
 
-Entry = Annotated[tuple[Any, ...], PlainValidator(_read), PlainSerializer(_write)]
+Entry = Annotated[
+    tuple[Any, ...], PlainValidator(_read), PlainSerializer(_write), WithJsonSchema({"type": "array"})
+]
 """One entry, as `(tag, part, ...)`."""
 
 

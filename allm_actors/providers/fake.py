@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema  # noqa: TC002  (pydantic reads the annotation)
 from pydantic_core import PydanticCustomError
 
 from allm_actors.data import (
@@ -110,9 +111,9 @@ class Fake(Adapter):
     """The entries of several calls, one list each."""
     usage: Usage | None = None
     """Reported on every call, in place of what the script reports."""
-    on_request: Callable[..., object] | None = Field(default=None, exclude=True)
+    on_request: SkipJsonSchema[Callable[..., object] | None] = Field(default=None, exclude=True)
     """Called with `(request, call)`, first thing in every pre-flight; what it raises the call raises."""
-    on_cleanup: Callable[[], object] | None = Field(default=None, exclude=True)
+    on_cleanup: SkipJsonSchema[Callable[[], object] | None] = Field(default=None, exclude=True)
     """Called once for every attempt that was iterated, when it ends; what it raises is swallowed."""
     fail_first: int = Field(default=0, ge=0)
     """So many attempts fail with `AdapterError("timeout")` before the script is played."""

@@ -332,6 +332,7 @@ def test_an_error_of_the_library_is_delivered_as_the_last_event(error):  # C-44,
 
     *_, last = stream = list(AdapterStream(events(), release))
     assert (len(stream), last, release.count) == (2, ErrorEvent(error=error), 1)
+    assert last.error.__traceback__ is None, "no frame hangs on an event"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("bug"), KeyboardInterrupt()])

@@ -9,7 +9,7 @@ import pydantic
 import pytest
 
 from allm_actors.data import ModelRef, Tool
-from allm_actors.engine import Engine, Retry, ToolExecutor, ToolResultEncoder, set_catalog
+from allm_actors.engine import CallContext, Engine, Retry, ToolExecutor, ToolResultEncoder, set_catalog
 from allm_actors.providers.fake import Fake
 
 
@@ -188,3 +188,12 @@ def test_tools_are_replaced_in_place_and_new_ones_come_last():  # C-39
         ("newer", ""),
     ]
     assert engine.resolve_tools() == engine.resolve_tools([]) == engine.tools
+
+
+@pytest.mark.parametrize("model", [Engine, Fake, Retry, CallContext])
+def test_values_describe_their_json(model):  # C-84
+    schema = model.model_json_schema()
+    assert schema["type"] == "object"
+    assert (
+        not {"tool_executor", "tool_result_encoder", "on_request", "on_cleanup"} & schema["properties"].keys()
+    )
