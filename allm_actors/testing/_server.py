@@ -38,7 +38,8 @@ class FakeServer:
         assert server.requests[0].json["messages"] == [{"role": "user", "content": "hi"}]
     ```
 
-    It speaks the wire format of the endpoint that is asked. Everything in it may be used from any thread.
+    It speaks the wire format of the endpoint that is asked: Chat Completions, Responses, Messages or
+    generateContent. Everything in it may be used from any thread.
 
     Args:
         script: The answers, each a `Reply`, a string, or a function that takes the `ReceivedRequest` and

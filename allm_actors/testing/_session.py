@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from allm_actors.testing._requests import ReceivedRequest
-from allm_actors.testing._wires import frame, wire_for
+from allm_actors.testing._wire import frame
+from allm_actors.testing._wires import wire_for
 
 if TYPE_CHECKING:
     import ssl
