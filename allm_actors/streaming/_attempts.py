@@ -14,7 +14,7 @@ Guarantees:
 import random
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, Final
+from typing import Any, Final, Never
 
 import structlog
 
@@ -85,6 +85,7 @@ class Attempts:
         self._clock = clock
         self._rng = rng
         self._interrupted = False
+        self._events: Generator[Event, None, None] | None = None
 
     def interrupt(self) -> None:
         """Closes the adapter stream that is open, and every one to come; from any thread."""
@@ -96,6 +97,16 @@ class Attempts:
 
     def __iter__(self) -> Iterator[Event]:
         """Every event of the request; in the stream's process, once."""
+        self._events = self._all()
+        return self._events
+
+    def close(self) -> None:
+        """End it, in the same process. What a further attempt would need is let go: the lease, say."""
+        if self._events is not None:
+            self._events.close()
+        self._again = _none_left
+
+    def _all(self) -> Generator[Event, None, None]:
         started = False
         attempt = 0
         try:
@@ -212,6 +223,10 @@ class Attempts:
         if self._interrupted:
             stream.close()
         return True
+
+
+def _none_left() -> Never:
+    raise RuntimeError("the stream has ended: there is no further attempt")
 
 
 def _drop_rest(events: Iterator[Any]) -> None:

@@ -22,7 +22,7 @@ from allm_actors.errors import AdapterError
 from allm_actors.streaming.event_stream import ENDED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable
 
     from allm_actors.engine.processes import Lease
     from allm_actors.telemetry import Span
@@ -37,7 +37,7 @@ class Producer:
     """A stream that can be started.
 
     Args:
-        source: Its events; iterated and closed in its process.
+        source: Its events; iterated in its process, and closed there if it has a `close()`.
         interrupt: Wakes that process where it waits in `source`; any thread may call it.
         lease: The connection it uses, and the processes it depends on. It is kept, and with it what runs
             behind a plain engine, until the stream has ended.
@@ -47,14 +47,14 @@ class Producer:
 
     def __init__(
         self,
-        source: Iterator[Any],
+        source: Iterable[Any],
         *,
         interrupt: Callable[[], None] | None = None,
         lease: Lease | None = None,
         provider: str | None = None,
         span: Span | None = None,
     ) -> None:
-        self._start: tuple[Iterator[Any], Callable[[], None] | None, Lease | None] | None = (
+        self._start: tuple[Iterable[Any], Callable[[], None] | None, Lease | None] | None = (
             source,
             interrupt,
             lease,
@@ -63,8 +63,8 @@ class Producer:
         self._span = span
         self.unstartable = False
 
-    def start(self, events: EventQueue) -> beam.Pid:
-        """Start the process, its events going to `events`.
+    def start(self, events: EventQueue, *, consumer: beam.Pid | None = None) -> beam.Pid:
+        """Start the process, its events going to `events`; a `consumer` that ends halts it.
 
         Raises:
             NoProcess: What it depends on is gone; `unstartable` says so.
@@ -79,7 +79,7 @@ class Producer:
                 supervisor=lease.stream_supervisor if lease is not None else None,
                 interrupt=interrupt,
                 lender=lease.adapter_pid if lease is not None else None,
-                consumer=beam.current(),
+                consumer=consumer,
             )
         except beam.NoProcess:
             self.unstartable = True
@@ -131,7 +131,9 @@ class ProducerTap:
 
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
-        self._reader = StreamReader(producer.start, close_timeout=_CLOSE_TIMEOUT)
+        self._reader = StreamReader(
+            lambda events: producer.start(events, consumer=beam.current()), close_timeout=_CLOSE_TIMEOUT
+        )
 
     def take(self) -> Any:
         """The next event, or `ENDED`."""

@@ -21,7 +21,7 @@ from allm_actors.data import ModelRef, Request
 from allm_actors.data import request as to_request
 from allm_actors.data import validation as validate
 from allm_actors.engine import AdapterStream, CallContext, Engine, capability, keys, new_request_id, processes
-from allm_actors.errors import EngineError
+from allm_actors.errors import AllmError, EngineError
 from allm_actors.streaming._attempts import Attempts
 from allm_actors.streaming._limits import Limits
 from allm_actors.streaming._producer import Producer, ProducerTap
@@ -144,7 +144,7 @@ class OpenCall:
     def producer(self) -> Producer:
         """The process that will read the adapter stream."""
         return Producer(
-            iter(self.attempts),
+            self.attempts,
             interrupt=self.attempts.interrupt,
             lease=self.lease,
             provider=self.attempts.provider,
@@ -213,7 +213,8 @@ def open_call(
             on_retry=_RetryReport(context.request_id, adapter.provider, watched),
         )
     except BaseException as error:
-        watched.finish(error)
+        # A copy, for whoever watches may keep it: what is raised here has this frame hanging on it.
+        watched.finish(error.replace() if isinstance(error, AllmError) else error)
         raise
     return OpenCall(request, context, chosen, attempts, lease, watched)
 

@@ -9,10 +9,10 @@ from allm_actors.data import (
     ErrorEvent,
     MessageStarted,
     RawChunk,
+    Response,
     StepCompleted,
     Thread,
     ToolCallStarted,
-    Response,
 )
 from allm_actors.engine import Retry
 from allm_actors.errors import AdapterError, EngineError, StreamError
@@ -22,10 +22,13 @@ from allm_actors.streaming._limits import Limits
 from .helpers import START, Scripted, closing, delta, failing, good
 
 
+POLICY = Retry()
+
+
 class Run:
     """Attempts over scripted streams, with a clock that moves only when they sleep."""
 
-    def __init__(self, *scripts, retry=Retry(), ends_at=math.inf, preflights=()):
+    def __init__(self, *scripts, retry=POLICY, ends_at=math.inf, preflights=()):
         self.scripts = [Scripted(*script) for script in scripts]
         self.slept, self.reports, self.now = [], [], 0.0
         self.preflights = list(preflights)
