@@ -61,11 +61,12 @@ def test_a_stream_goes_into_the_mailbox_and_on_after_the_reply():  # C-95
 
 
 def test_the_request_ends_when_its_caller_is_gone():  # C-95
-    released, asked = threading.Event(), threading.Event()
-    fake = Fake(script=[("delay", 60)], on_request=lambda request, call: asked.set(), on_cleanup=released.set)
+    released, begun = threading.Event(), threading.Event()
+    fake = Fake(script=[("delay", 60)], on_cleanup=released.set)
     with start_engine(Engine(adapter=fake)) as ref:
-        caller = beam.spawn(lambda: beam.call(ref, Generate("hello"), 60))
-        assert asked.wait(DEADLINE)
+        message = Generate("hello", {"on_event": lambda event: begun.set()})
+        caller = beam.spawn(lambda: beam.call(ref, message, 60))
+        assert begun.wait(DEADLINE)
         beam.exit(caller, "shutdown")
         assert released.wait(DEADLINE)
 
