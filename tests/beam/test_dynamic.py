@@ -111,22 +111,54 @@ def test_a_restart_may_be_put_off(sup, news):
 def test_max_children_bounds_it_and_starts_nothing(news):
     """B-70: else `MaxChildren`, nothing started."""
     pid = DynamicSupervisor.start(max_children=2)
-    one, _two = (start_child(pid, kid(label, news, restart="temporary")) for label in "ab")
+    for label in "ab":
+        start_child(pid, kid(label, news, restart="temporary"))
     news.take(2)
     with pytest.raises(beam.MaxChildren):
         start_child(pid, kid("c", news))
     news.nothing_more()
-    beam.send(one, ("exit", "normal"))
-    wait_down(one)
-    start_child(pid, kid("c", news))  # whoever heard of the end finds the place free
     beam.stop(pid)
 
 
-def wait_down(pid):
+class Busy(DynamicSupervisor):
+    """Can be kept busy: told `(entered, release)` it sets the one and waits for the other."""
+
+    def handle_info(self, message):
+        match message:
+            case (threading.Event() as entered, threading.Event() as release):
+                entered.set()
+                release.wait(5)
+            case _:
+                super().handle_info(message)
+
+
+@pytest.fixture
+def busy():
+    """A function that keeps a supervisor busy for the rest of the test."""
+    release = threading.Event()
+
+    def keep(pid):
+        entered = threading.Event()
+        beam.send(pid, (entered, release))
+        entered.wait(5)
+
+    keep.release = release
+    yield keep
+    release.set()
+
+
+def test_whoever_hears_of_the_end_of_a_temporary_child_finds_its_place_free(news, busy):
+    """B-70: even while the supervisor itself has not looked yet."""
+    pid = Busy.start(max_children=1)
+    one = start_child(pid, kid("a", news, restart="temporary"))
+    busy(pid)
     box = beam.Inbox()
-    ref = beam.monitor(pid, to=box)
-    down = box.receive(5)
-    assert down.ref == ref
+    beam.monitor(one, to=box)
+    beam.send(one, ("exit", "normal"))
+    box.receive(5)
+    start_child(pid, kid("b", news, restart="temporary"))
+    busy.release.set()
+    beam.stop(pid)
 
 
 def test_a_start_that_failed_frees_its_place(news):
@@ -187,24 +219,13 @@ def test_what_makes_no_sense_for_it_is_refused(sup, news):
 # --- the start runs in the calling thread -------------------------------------------------------------
 
 
-def test_a_start_does_not_wait_for_a_busy_supervisor(news):
+def test_a_start_does_not_wait_for_a_busy_supervisor(news, busy):
     """B-70: in the calling thread."""
-    hold, held = threading.Event(), threading.Event()
-
-    class Busy(DynamicSupervisor):
-        def handle_info(self, message):
-            if message == "busy":
-                held.set()
-                hold.wait(5)
-            else:
-                super().handle_info(message)
-
     pid = Busy.start()
-    beam.send(pid, "busy")
-    held.wait(5)
+    busy(pid)
     child = start_child(pid, kid("a", news))
     assert child.alive
-    hold.set()
+    busy.release.set()
     assert [c for _, c, _ in which_children(pid)] == [child]
     beam.stop(pid)
 
@@ -327,6 +348,23 @@ def test_child_ended_hears_of_every_end_in_the_supervisors_process(news):
     restarting = start_child(pid, kid("d", news))
     beam.exit(restarting, "boom")
     assert heard.get(timeout=5) == (restarting, "boom", pid)
+    beam.stop(pid)
+
+
+def test_child_ended_hears_of_an_end_once_even_if_it_is_told_twice(news, monkeypatch):
+    """A start that is left by its starter while it fails may be told by both."""
+    from allm_actors.beam import _children
+
+    heard, runs = queue.SimpleQueue(), []
+    attach = _children.Run.attach
+    monkeypatch.setattr(_children.Run, "attach", lambda run, pid: (runs.append(run), attach(run, pid)))
+    pid = Hears.start(heard)
+    child = start_child(pid, kid("a", news, restart="temporary"))
+    beam.send(child, ("exit", "normal"))
+    heard.get(timeout=5)
+    runs[0].abandon()  # tells it again
+    count_children(pid)
+    assert heard.empty()
     beam.stop(pid)
 
 

@@ -144,6 +144,47 @@ def test_a_callable_may_start_the_child(sup, news):
     assert news.take(2) == [("stop", "a", "boom"), ("start", "a")]
 
 
+def test_a_child_started_by_a_callable_that_ended_at_once_is_judged_by_its_true_reason(sup):
+    """B-62: it is watched only when the callable has returned."""
+    calls = []
+
+    class Brief(beam.Process):
+        def init(self):
+            self.continue_with(None)
+
+        def handle_continue(self, token):
+            return beam.Stop("normal")
+
+    def begin():
+        calls.append(1)
+        pid = Brief.start_link()
+        wait_dead(pid)
+        return pid
+
+    pid = sup(ChildSpec("a", begin, restart="transient"))
+    until(lambda: pid_of(pid, "a") is None)
+    assert len(calls) == 1  # normal: not restarted
+
+
+def test_a_child_that_a_callable_forgot_to_link_is_linked(news):
+    """B-60, B-71"""
+    pid = Supervisor.start([ChildSpec("a", lambda: Kid.start("a", news))])
+    child = pid_of(pid, "a")
+    beam.exit(pid, "kill")
+    assert wait_dead(child) == "killed"
+
+
+def test_arguments_that_init_does_not_take_fail_the_start(sup):
+    """B-61: the children before are ended, the supervisor has not crashed."""
+    with pytest.raises(beam.StartError) as caught:
+        sup(ChildSpec("a", Kid))
+    assert isinstance(caught.value.reason, ChildStartFailed)
+    assert isinstance(caught.value.reason.reason.exception, TypeError)
+    with pytest.raises(beam.StartError) as caught:
+        sup(ChildSpec("a", Supervisor, args=([kid("x", None)],), kwargs={"strategy": "none"}))
+    assert caught.value.reason.id == "a"
+
+
 @pytest.mark.parametrize("begin", [lambda: 1, lambda: 1 / 0, lambda: (_ for _ in ()).throw(beam.Exit("no"))])
 def test_a_callable_that_starts_nothing_fails_the_start(begin):
     """B-61"""
@@ -509,6 +550,25 @@ def test_under_one_for_all_a_failed_start_restarts_all_again(sup, news):
     assert count_children(pid).active == 3
 
 
+def test_who_caused_a_restart_that_stops_at_another_is_down_and_not_restarting(news):
+    """B-65: `restarting` is the one whose next try was announced."""
+
+    def second_life_fails(life):
+        if life == 1:
+            raise Boom("not yet")
+
+    later = Backoff(initial=60, maximum=60)
+    pid = Supervisor.start(
+        [kid("a", news, second_life_fails, backoff=later), kid("b", news)], strategy="one_for_all"
+    )
+    ups(news, "ab")
+    beam.exit(pid_of(pid, "b"), "boom")
+    until(lambda: pid_of(pid, "a") == "restarting")
+    assert pid_of(pid, "b") is None
+    assert beam.supervisor.restart_child(pid, "b") == pid_of(pid, "b")
+    beam.stop(pid)
+
+
 def test_too_many_stuck_threads_of_a_child_fail_its_restart(news):
     """B-74: a stuck library cannot eat all threads behind a patient supervisor."""
     released = threading.Event()
@@ -725,6 +785,25 @@ def test_an_end_on_demand_with_another_reason_is_a_shutdown_error(news, caplog, 
     beam.stop(pid)
     errors = [r for r in caplog.records if "supervisor.shutdown_error" in r.getMessage()]
     assert bool(errors) is logged
+
+
+def test_a_child_that_was_to_be_killed_and_died_of_something_else_is_a_shutdown_error(news, caplog):
+    """B-67"""
+    # 1. The child crashes while its supervisor is busy.
+    # 2. The supervisor ends before it has looked.
+    pid = Supervisor.start([kid("a", news, shutdown="brutal_kill"), kid("b", news)])
+    hold = threading.Event()
+    busy = in_supervisor(pid, hold)
+    stopping = in_thread(lambda: beam.stop(pid, timeout=5))
+    until(lambda: len(pid._cell.mailbox) >= 1)
+    ups(news, "ab")
+    victim = next(p for p in beam.info(pid)["links"] if beam.info(p)["class"] == "Kid")
+    beam.exit(victim, "boom")
+    wait_dead(victim)
+    hold.set()
+    busy()
+    stopping()
+    assert "supervisor.shutdown_error" in caplog.text
 
 
 def test_children_end_one_after_the_other(news):

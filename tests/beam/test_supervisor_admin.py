@@ -1,5 +1,6 @@
 """Administration of a supervisor: every cell of its table."""
 
+import math
 import threading
 
 import pytest
@@ -271,6 +272,15 @@ def test_a_supervisor_that_has_ended_cannot_be_asked(ask):
         ask(pid)
     with pytest.raises(beam.NoProcess):
         ask("no such name")
+
+
+def test_without_a_timeout_nothing_limits_the_wait(monkeypatch):
+    asked = []
+    monkeypatch.setattr("allm_actors.beam._admin.call", lambda sup, request, timeout: asked.append(timeout))
+    which_children("sup")
+    terminate_child("sup", "a")
+    terminate_child("sup", "a", timeout=2)
+    assert asked == [math.inf, math.inf, 2]
 
 
 def test_a_busy_supervisor_is_waited_for_as_long_as_it_takes_or_as_told(news):
