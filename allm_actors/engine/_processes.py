@@ -17,9 +17,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from allm_actors import beam
+from allm_actors.beam._log import Logger
 from allm_actors.beam.pid import mailbox_of
 from allm_actors.beam.runtime import task_supervisor
 from allm_actors.beam.supervisor import ChildSpec, DynamicSupervisor, Supervisor, start_child
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from allm_actors.engine.adapter import Connection
     from allm_actors.engine.engine import Engine
 
-_log = structlog.get_logger("allm_actors.engine")
+_log = Logger("allm_actors.engine")
 
 _LOOK_FOR_CALLER = 0.5
 

@@ -10,15 +10,14 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
-import structlog
-
+from allm_actors.beam._log import Logger
 from allm_actors.data import ImagePart, ModelRef, Request, Usage
 from allm_actors.errors import CatalogError, FieldError, ValidationError
 
 if TYPE_CHECKING:
     from allm_actors.engine.adapter import Adapter
 
-_log = structlog.get_logger("allm_actors.engine")
+_log = Logger("allm_actors.engine")
 _PER_TOKENS = 1_000_000
 
 

@@ -14,16 +14,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import structlog
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
+from allm_actors.beam._log import Logger
 from allm_actors.data import ModelRef, PromptCache
 from allm_actors.data.base import JsonData
 from allm_actors.engine import Engine, Retry
 
 __all__ = ["ENGINE_FIELDS", "ORCHESTRATION", "REQUEST_FIELDS", "TIMES", "CallOptions", "sort_options"]
 
-_log = structlog.get_logger("allm_actors.streaming")
+_log = Logger("allm_actors.streaming")
 
 REQUEST_FIELDS: Final = (
     "model",

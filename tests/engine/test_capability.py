@@ -1,5 +1,7 @@
 """What a catalog makes of a request."""
 
+import types
+
 import pytest
 
 from allm_actors.data import Image, ImagePart, Message, ModelRef, Request, Tool, Usage, json_schema, user
@@ -115,9 +117,8 @@ def test_a_model_reference_brings_its_capabilities_along():  # K-128, P-151
 def test_a_catalog_that_raises_knows_nothing_and_is_logged_once(monkeypatch):  # P-150
     records = []
     monkeypatch.setattr(capability, "_registered", capability._Registered())
-    monkeypatch.setattr(
-        capability._log, "warning", lambda *args, **fields: records.append(args), raising=False
-    )
+    log = types.SimpleNamespace(warning=lambda *args, **fields: records.append(args))
+    monkeypatch.setattr(capability, "_log", log)
     set_catalog(Broken())
     for _ in range(3):
         assert lookup("m") is None
