@@ -10,10 +10,14 @@ Prints:
     Links ... timeout
 """
 
+import logging
+
 import allm_actors as allm
 from allm_actors.events import ErrorEvent, TextDelta
 from allm_actors.providers import OpenAI
 from allm_actors.testing import FakeServer, Reply
+
+logging.getLogger("allm_actors").setLevel(logging.ERROR)  # the repeated attempt is a warning in the log
 
 with FakeServer(script=[Reply(status=503), "Links tell you."]) as server:
     engine = allm.Engine(adapter=OpenAI(base_url=server.base_url), model="any")

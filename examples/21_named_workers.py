@@ -4,6 +4,12 @@ Shows: names as addresses, a dynamic supervisor that starts workers on demand, a
 that want the same worker settled by the name table, and a worker that is gone being started afresh.
 
 Needs nothing but `allm_actors.beam`: no model, no network.
+
+Prints:
+
+    ann has 50 and bob has 50
+    workers: 2
+    names: [('account', 'ann'), ('account', 'bob')]
 """
 
 import threading
@@ -60,7 +66,7 @@ def main() -> None:
         thread.join()
 
     print("ann has", bank.deposit("ann", 0), "and bob has", bank.deposit("bob", 0))
-    print("workers:", beam.count_children(bank.supervisor)["active"])
+    print("workers:", beam.count_children(bank.supervisor).active)
     print("names:", sorted(name for name in beam.registered() if isinstance(name, tuple)))
     bank.close()
 

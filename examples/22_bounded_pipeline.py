@@ -4,6 +4,15 @@ Shows: a bounded mailbox (`max_mailbox`), `MailboxFull` as back-pressure instead
 linked stages of which neither outlives the other, and a monitor that sees the pipeline end.
 
 Needs nothing but `allm_actors.beam`: no model, no network.
+
+Prints:
+
+    WORD 0
+    WORD 1
+    ...
+    WORD 11
+    the fast stage was held back: True
+    with the writer gone, the other stage ended: shutdown
 """
 
 from allm_actors import beam

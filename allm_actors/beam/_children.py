@@ -48,15 +48,17 @@ class Child:
         spec: What it is.
         run: Its process, `None` without one.
         restarting: Whether it waits to be started again.
+        restarts: How often it was started again.
         stuck: Processes of it that were killed and whose threads still ran when last looked at.
     """
 
-    __slots__ = ("_attempt", "_ticket", "_timer", "restarting", "run", "spec", "stuck")
+    __slots__ = ("_attempt", "_ticket", "_timer", "restarting", "restarts", "run", "spec", "stuck")
 
     def __init__(self, spec: ChildSpec) -> None:
         self.spec = spec
         self.run: Run | None = None
         self.restarting = False
+        self.restarts = 0
         self.stuck: list[Run] = []
         self._ticket = 0
         self._attempt = 0

@@ -149,6 +149,7 @@ class SupervisorProcess(Process):
     def _attach(self, run: Run, pid: Pid) -> None:
         """Tie a process to its child, just before it starts."""
         run.child.run = run
+        pid._cell.restarts = run.child.restarts
         run.attach(pid)
 
     def _end_child(self, child: Child) -> None:
@@ -194,6 +195,8 @@ class SupervisorProcess(Process):
         while restarts and restarts[0] < now - self._max_seconds:
             restarts.popleft()
         restarts.append(now)
+        child.restarts += 1
+        self._cell.restarts += 1
         if len(restarts) > self._max_restarts:
             self._report("supervisor.max_restarts", child, "shutdown")
             raise Exit("shutdown")

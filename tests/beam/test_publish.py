@@ -84,3 +84,22 @@ def test_a_client_that_says_nothing_does_not_stop_the_publisher(place):
     with socket.socket(socket.AF_UNIX) as mute:
         mute.connect(str(place))
         assert ask(place)["processes"] >= 1
+
+
+def test_restarts_are_counted_in_the_tree(tmp_path):
+    """A child that came back says so, and so does its supervisor."""
+    births = beam.Inbox()
+
+    class Mortal(beam.Process):
+        def init(self):
+            births.put(self.pid)
+
+    supervisor = beam.Supervisor.start([beam.ChildSpec("mortal", Mortal)])
+    beam.exit(births.receive(5), "shutdown")
+    second = births.receive(5)
+
+    node = next(node for node in beam.snapshot()["tree"] if node["pid"] == supervisor.number)
+    assert node["restarts"] == 1
+    assert [(child["pid"], child["restarts"]) for child in node["children"]] == [(second.number, 1)]
+    assert "restarts 1" in beam.tree()
+    beam.stop(supervisor)
