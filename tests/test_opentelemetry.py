@@ -23,8 +23,10 @@ from allm_actors.data import (
     tool_result,
     user,
 )
+from allm_actors.engine import Engine, Retry
 from allm_actors.errors import AdapterError, EngineError
-from allm_actors.providers import OpenAI
+from allm_actors.providers import Fake, OpenAI
+from allm_actors.streaming import generate, stream_generate
 
 META = {"request_id": "r", "engine": None, "provider": "openai", "model": "gpt-5"}
 CANARY = "CANARY"
@@ -283,3 +285,38 @@ def test_without_the_api_instrumenting_is_an_import_error(monkeypatch):  # P-163
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match="opentelemetry"):
         telemetry.instrument_opentelemetry()
+
+
+@pytest.mark.usefixtures("bridge")
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_call_of_an_engine_is_traced_with_its_retries(exporter, whole):  # P-163
+    fake = Fake(
+        scripts=[[("text", CANARY), ("usage", {"input_tokens": 3, "output_tokens": 0}), ("finish", "stop")]],
+        fail_first=1,
+    )
+    engine = Engine(adapter=fake, model="m", retry=Retry(base_delay=0, jitter=0), params={"seed": 1})
+    options = {"max_tokens": 5, "top_p": 0.5}
+    if whole:
+        generate(engine, CANARY, **options)
+    else:
+        with stream_generate(engine, CANARY, **options) as stream:
+            list(stream)
+    seen = only(exporter)
+    attributes = dict(seen.attributes)
+    if not whole:
+        assert 0 <= attributes.pop("gen_ai.response.time_to_first_chunk") < 10
+        assert attributes.pop("gen_ai.request.stream") is True
+    assert attributes == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "fake",
+        "gen_ai.request.model": "m",
+        "gen_ai.request.max_tokens": 5,
+        "gen_ai.request.top_p": 0.5,
+        "gen_ai.request.seed": 1,
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 3,
+        "gen_ai.usage.output_tokens": 0,
+    }
+    assert seen.name == "chat m"
+    assert [event.name for event in seen.events] == ["allm.retry"]
+    assert CANARY not in seen.to_json()

@@ -165,7 +165,7 @@ class Watcher:
         self.log = []
 
     def started(self, span):
-        self.log.append(("started", span.name, span.parent.name if span.parent else None, span.details))
+        self.log.append(("started", span.name, span.parent.name if span.parent else None, dict(span.details)))
 
     def ended(self, span, error):
         self.log.append(("ended", span.name, span.result, error))
@@ -192,6 +192,7 @@ def test_a_bridge_sees_spans_with_their_parents():  # P-162
         span.finish()
     telemetry.unwatch(watcher)
     telemetry.start("chat", {}).stop()
+    assert stream.details == {}, "an ended span holds nothing alive"
     assert watcher.log == [
         ("started", "chat", None, {}),
         ("started", "step", "chat", {}),

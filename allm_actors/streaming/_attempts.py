@@ -16,9 +16,8 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final, Never
 
-import structlog
-
 from allm_actors import beam
+from allm_actors.beam._log import Logger
 from allm_actors.data import (
     ErrorEvent,
     Event,
@@ -37,7 +36,7 @@ from allm_actors.streaming._limits import Limits, Watch
 
 __all__ = ["Attempts", "RetryReport"]
 
-_log = structlog.get_logger("allm_actors.streaming")
+_log = Logger("allm_actors.streaming")
 
 _PASSING: Final = frozenset(
     {TextDelta, TextCompleted, ToolCallStarted, ToolCallDelta, ToolCallCompleted, RawChunk}
@@ -57,6 +56,7 @@ class Attempts:
         limits: What the call may take.
         provider: The tag in the errors made here.
         on_retry: Told of each repetition, in the stream's process.
+        on_milestone: Told of the first event and of a good last one, in the stream's process.
         sleep: Waits between attempts; an exit has to end it.
         clock: The monotonic clock.
         rng: Gives the jitter, 0..1.
@@ -71,6 +71,7 @@ class Attempts:
         limits: Limits,
         provider: str | None,
         on_retry: RetryReport | None = None,
+        on_milestone: Callable[[Event], object] | None = None,
         sleep: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
@@ -81,6 +82,7 @@ class Attempts:
         self._limits = limits
         self.provider = provider
         self._on_retry = on_retry
+        self._on_milestone = on_milestone
         self._sleep = sleep or beam.sleep
         self._clock = clock
         self._rng = rng
@@ -156,7 +158,9 @@ class Attempts:
                         if repeated:
                             continue
                         started = True
+                        self._milestone(event)
                     elif kind is MessageCompleted:
+                        self._milestone(event)
                         yield event
                         _drop_rest(events)
                         return None, True, True
@@ -185,6 +189,10 @@ class Attempts:
             failure = self._limits.error(watch.expired, self.provider)
         assert failure is not None
         return ErrorEvent(error=failure), started, usable
+
+    def _milestone(self, event: Event) -> None:
+        if self._on_milestone is not None:
+            self._on_milestone(event)
 
     def _malformed(self, event: Any, index: int) -> StreamError:
         return StreamError(

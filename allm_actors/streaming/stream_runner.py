@@ -14,10 +14,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import structlog
-
 from allm_actors import telemetry
-from allm_actors.data import ModelRef, Request
+from allm_actors.beam._log import Logger
+from allm_actors.data import MessageCompleted, ModelRef, Request
 from allm_actors.data import request as to_request
 from allm_actors.data import validation as validate
 from allm_actors.engine import AdapterStream, CallContext, Engine, capability, keys, new_request_id, processes
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenCall", "StreamRunner", "open_call", "open_stream", "resolve", "stream_generate"]
 
-_log = structlog.get_logger("allm_actors.streaming")
+_log = Logger("allm_actors.streaming")
 
 _DEFAULTS: Final = {name: Request.model_fields[name].default for name in REQUEST_FIELDS}
 
@@ -185,7 +184,12 @@ def open_call(
     chosen = given.over(defaults)
     request = resolve(asked, value, chosen, defaults)
     request_id = chosen.request_id or new_request_id()
-    watched = telemetry.start(span, _metadata(value, site.name, request, request_id, chosen))
+    extra = {**_unnamed(defaults.extra, request), **given.extra}
+    watched = telemetry.start(
+        span,
+        _metadata(value, site.name, request, request_id, chosen),
+        details={"request": request, "options": extra, "adapter": value.adapter},
+    )
     try:
         adapter = _streaming_adapter(value)
         validate.request(request)
@@ -195,7 +199,7 @@ def open_call(
         context = CallContext(
             request_id=request_id,
             api_key=hit.key if hit else None,
-            options={**_unnamed(defaults.extra, request), **given.extra},
+            options=extra,
             retry=retry,
             **chosen.times,
         )
@@ -211,6 +215,7 @@ def open_call(
             ),
             provider=adapter.provider,
             on_retry=_RetryReport(context.request_id, adapter.provider, watched),
+            on_milestone=_Milestones(watched, began),
         )
     except BaseException as error:
         # A copy, for whoever watches may keep it: what is raised here has this frame hanging on it.
@@ -283,6 +288,20 @@ def _metadata(
         "provider": engine.adapter.provider if engine.adapter is not None else None,
         "model": model.id if isinstance(model, ModelRef) else model,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Milestones:
+    """Notes, for tracing, when the answer began and what it came to."""
+
+    span: telemetry.Span
+    began: float
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, MessageCompleted):
+            self.span.details["completed"] = event
+        else:
+            self.span.details["first_chunk"] = time.monotonic() - self.began
 
 
 @dataclass(frozen=True, slots=True)

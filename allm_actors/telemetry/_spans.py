@@ -283,6 +283,9 @@ class Span:
     def _tell_end(self, error: BaseException | None) -> None:
         for watcher in _registry.watchers:
             _guarded(watcher, "ended", self, error)
+        # Whoever still holds an ended span is not to hold an adapter by it: its processes end with the value.
+        self.details.clear()
+        self.result = {}
 
 
 def _call(name: str, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
