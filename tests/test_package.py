@@ -28,7 +28,14 @@ SHOP_WINDOWS = [
     "allm_actors.testing",
     "allm_actors.validate",
 ]
+EVERYTHING = "from allm_actors import *; import allm_actors.providers, allm_actors.events"
 DEPENDENCIES = "import pykka, pydantic, requests, structlog, tenacity, dotenv"
+
+
+def _as_ruff_sorts(name):
+    """Constants, then classes, then functions; within each by name, case ignored, then not."""
+    kind = 0 if name.isupper() else 1 if name[:1].isupper() else 2
+    return kind, name.lower(), name
 
 
 def python(*arguments, **more):
@@ -86,15 +93,18 @@ def test_importing_needs_no_extra():
 
 
 def test_importing_costs_little_more_than_the_dependencies(record_property):
-    """Measured and recorded, in processor time; only a blunder of many times the cost fails."""
+    """Measured and recorded, in processor time; only a blunder of many times the cost fails.
+
+    All of it is imported here; `import allm_actors` alone imports each name at its first use.
+    """
     cost = "import time; t = time.process_time(); {}; print(time.process_time() - t)"
     floor, ours = (
         min(float(python("-c", cost.format(what)).stdout) for _ in range(3))
-        for what in (DEPENDENCIES, "import allm_actors")
+        for what in (DEPENDENCIES, EVERYTHING)
     )
     record_property("import_ratio", ours / floor)
     print(
-        f"import allm_actors: {ours:.3f} s, its dependencies alone: {floor:.3f} s, ratio {ours / floor:.2f}"
+        f"all of allm_actors: {ours:.3f} s, its dependencies alone: {floor:.3f} s, ratio {ours / floor:.2f}"
     )
 
     assert ours < 10 * floor
