@@ -81,9 +81,7 @@ class _Cuttable(urllib3.connection.HTTPConnection):
         scope = Scope.current()
         if scope is not None:
             scope.check()
-        addresses = self._resolve()
-        if scope is not None:
-            scope.check()  # resolving cannot be interrupted
+        addresses = self._resolve()  # cannot be interrupted; what follows sees it if it was
         timeout: float | None = self.timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
         error: OSError = OSError("the host name has no address")

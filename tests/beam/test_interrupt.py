@@ -238,6 +238,16 @@ def test_an_adopted_duplicate_is_cut_and_closed_with_the_scope(pair):
     assert duplicate.fileno() == -1
 
 
+def test_what_an_interrupted_scope_adopts_is_cut(pair):
+    """B-95, B-96."""
+    ours, _, duplicate = pair
+    with Scope() as scope:
+        scope.interrupt()
+        scope.adopt(duplicate)
+
+        assert ours.recv(1) == b""
+
+
 def test_what_comes_too_late_to_be_adopted_is_closed(pair):
     """B-96: every duplicate is closed in the end."""
     with Scope() as scope:

@@ -22,6 +22,7 @@ from allm_actors.data import Request, StreamCollector, user
 from allm_actors.engine import CallContext
 from allm_actors.errors import AdapterError, AllmError, EngineError, StreamError, ValidationError
 from allm_actors.providers import OpenAI
+from allm_actors.providers.openai._wire import OpenAIWire
 from allm_actors.testing import FakeServer, Reply
 from tests.providers._net import HOST, Certificates, post, raw_server, read_request
 
@@ -569,6 +570,15 @@ def test_an_unterminated_last_event_counts(dial, marker):
         assert complete(ask(dial(server)))
 
 
+def test_an_unterminated_last_event_counts_when_the_connection_breaks_too(dial):
+    """P-120, P-49."""
+    finish = f"data: {json.dumps(chunk(finish='stop'))}\n".encode()
+    with FakeServer(
+        script=[Reply(frames=[chunk("a"), finish, b": x" * 9], fault="truncate", after=2)]
+    ) as server:
+        assert complete(ask(dial(server)))
+
+
 def test_data_that_is_no_json_object_ends_the_stream(dial):
     """P-109."""
     with FakeServer(
@@ -1058,6 +1068,26 @@ def test_no_error_leads_to_the_key_or_to_the_http_library(dial, reply, caplog):
 
     assert "canary" not in caplog.text
     assert "canary" not in repr(connection) + repr(context) + str(vars(connection))
+
+
+def test_what_an_error_was_chained_to_is_cut_off(dial, monkeypatch):
+    """P-141: a translation may raise while it handles something foreign."""
+
+    def break_down(*_args, **_fields):
+        try:
+            raise ValueError("foreign")
+        except ValueError as error:
+            raise AdapterError("unknown") from error
+
+    with FakeServer(default="a") as server:
+        connection = dial(server)
+        monkeypatch.setattr(OpenAIWire, "decoder", break_down)
+        monkeypatch.setattr(OpenAIWire, "decode", break_down)
+        with pytest.raises(AdapterError) as caught:
+            connection.generate(ASK, call())
+        for error in (fail(connection), caught.value):
+            assert error.__cause__ is None
+            assert error.__context__ is None
 
 
 def test_the_key_is_not_in_the_url_or_in_thread_names(dial):
