@@ -26,7 +26,7 @@ from allm_actors.beam._lane import Lane
 from allm_actors.beam._log import log
 from allm_actors.beam._signals import demonitor, monitor
 from allm_actors.beam._stream_reader import StreamReader
-from allm_actors.beam.pid import Crash, Exit, ProcessExit, Shutdown, describe
+from allm_actors.beam.pid import Crash, Exit, Shutdown, describe
 from allm_actors.beam.process import Process, Stop
 from allm_actors.beam.supervisor import ChildSpec, start_child
 from allm_actors.beam.timer import cancel_timer, send_after, service
@@ -109,10 +109,8 @@ class StreamActor(Process):
             if self._interrupt is not None:
                 cell.add_interrupter(self._on_exit_signal)
             self._pump(cell)
-        except Exit as order:
-            if not isinstance(order, ProcessExit) or cell.must_exit:
-                raise
-            raise self._failed(order) from None
+        except Exit:
+            raise
         except BaseException as error:
             # An interrupted source may fail, or seem to end: the order to exit is looked at first.
             if cell.must_exit:

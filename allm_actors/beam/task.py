@@ -67,7 +67,7 @@ class _TaskProcess(Process):
         fn, args, kwargs, outcome = token
         del token
         value = fn(*args, **kwargs)
-        if outcome is not None and not self._cell.killed:
+        if outcome is not None:
             outcome.put(_Value(value))
         return Stop("normal")
 

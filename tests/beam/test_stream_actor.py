@@ -191,6 +191,29 @@ def test_the_next_that_meets_the_end_waits_for_the_death():
         assert not stream.pid._cell.thread.is_alive()
 
 
+@pytest.mark.parametrize("step", ["_run_closers", "_be_dead"])
+def test_the_next_that_meets_the_end_waits_for_death_and_thread(step, monkeypatch):
+    """B-82: for the death, and for the thread."""
+    # 1. The terminal item is on its way.
+    # 2. The process, or its thread, takes its time.
+    release = threading.Event()
+    real = getattr(StreamActor, step)
+
+    def slow(self, *args, **kwargs):
+        real(self, *args, **kwargs)
+        release.wait(5)
+
+    monkeypatch.setattr(StreamActor, step, slow)
+    stream = reader(iter([1]), close_timeout=10)
+    assert next(stream) == 1
+    reading = in_thread(lambda: list(stream))
+    until(lambda: stream.events.finished)
+    with pytest.raises(queue.Empty):
+        reading(0.02)
+    release.set()
+    assert reading(5) == []
+
+
 # --- failures -----------------------------------------------------------------------------------------
 
 
@@ -443,8 +466,9 @@ def test_the_interrupter_runs_only_while_the_source_is_asked():
     stream = reader(pipe, window=2, interrupt=pipe.interrupt)
     next(stream)
     until(lambda: stream.events._blocked)
-    stream.close()
+    beam.exit(stream.pid, "shutdown")  # interrupters run in here
     assert pipe.interrupts == []
+    wait_dead(stream.pid)
     assert len(pipe.closed) == 1
 
 
@@ -468,6 +492,42 @@ def test_closing_a_stream_that_was_never_read_starts_nothing():
     assert list(stream) == []
     assert stream.pid is None
     assert source.given == 0
+
+
+def test_a_close_that_meets_the_opening_waits_for_it():
+    """B-85: it returns after cleanup, also of what is just being opened."""
+    # 1. The first read has begun to start the process.
+    # 2. Another thread closes.
+    opening, go = threading.Event(), threading.Event()
+    source = Source(forever())
+
+    def start(events):
+        opening.set()
+        go.wait(5)
+        return start_stream(source, events)
+
+    stream = StreamReader(start)
+    reading = in_thread(lambda: list(stream))
+    opening.wait(5)
+    closing = in_thread(stream.close)
+    until(lambda: stream.events.halted)
+    with pytest.raises(queue.Empty):
+        closing(0.02)
+    go.set()
+    closing(5)
+    assert not stream.pid.alive
+    assert len(source.closed) == 1
+    assert reading(5) == []
+
+
+def test_a_queue_that_was_halted_before_its_stream_started_ends_it():
+    """B-85: also one that is blocked in a read."""
+    pipe = Pipe()
+    events = EventQueue()
+    events.halt()
+    pid = start_stream(pipe, events, interrupt=pipe.interrupt)
+    assert wait_dead(pid) == beam.Shutdown("halted")
+    assert len(pipe.closed) == 1
 
 
 def test_a_with_block_left_by_an_exception_closes_the_stream():
@@ -593,6 +653,33 @@ def test_a_stream_whose_consumer_thread_died_is_halted(caplog):
     assert wait_dead(box[0].pid) == beam.Shutdown("halted")
     assert "stream.owner_died" in caplog.text
     assert len(source.closed) == 1
+
+
+def test_a_stream_whose_opener_died_before_it_took_anything_is_halted(monkeypatch):
+    """B-87: whoever opens it is its owner."""
+    monkeypatch.setattr("allm_actors.beam._event_queue.OWNER_CHECK", 0.01)
+    go = threading.Event()
+
+    def source():
+        go.wait(5)
+        yield from forever()
+
+    stream = reader(source(), window=2)
+
+    def give_up():
+        with pytest.raises(queue.Empty):
+            stream.take(0.01)
+
+    in_thread(give_up)()
+    go.set()
+    assert wait_dead(stream.pid) == beam.Shutdown("halted")
+
+
+def test_the_watch_over_a_stalled_consumer_ends_with_the_stream():
+    before = beam.info()["timers"]
+    stream = reader(iter([1]), stall_timeout=60)
+    assert list(stream) == [1]
+    assert beam.info()["timers"] == before
 
 
 def test_a_consumer_that_takes_nothing_for_too_long_is_halted(caplog):
@@ -834,13 +921,17 @@ def test_a_cancelled_wait_halts_nothing():
     run(main)
 
 
+@pytest.mark.logs_errors("the source crashes")
 def test_a_wait_that_is_cancelled_at_the_end_does_not_lose_the_end():
     """B-115: the terminal item is an event like any other in this."""
 
     async def main():
-        release = threading.Event()
-        source = Source([1])
-        stream = reader(source)
+        error = ValueError("the end")
+
+        def crash():
+            raise error
+
+        stream = reader(Source([1], crash))
         assert await stream.__anext__() == 1
         pid_dead, stream._dead = stream._dead, type(stream._dead)()  # a death that is not heard of yet
         waiting = asyncio.create_task(stream.atake())
@@ -851,8 +942,8 @@ def test_a_wait_that_is_cancelled_at_the_end_does_not_lose_the_end():
         with pytest.raises(asyncio.CancelledError):
             await waiting
         stream._dead = pid_dead
+        assert (await stream.atake()).exception is error
         assert await stream.atake() is END
-        release.set()
 
     run(main)
 

@@ -11,9 +11,11 @@ import weakref
 
 import pytest
 
+from allm_actors import beam
 from allm_actors.beam._event_queue import END, End, EventQueue, Failed
 from allm_actors.beam._lane import Lane
 from allm_actors.beam.pid import Down, Exit, Shutdown
+from tests.beam._kids import wait_dead
 
 DOWN = Down(None, None, "boom")
 
@@ -73,6 +75,34 @@ def test_at_most_a_window_is_in_flight_and_half_of_it_wakes_the_producer(window)
 
     assert events.in_flight == window
     events.halt()
+
+
+def test_a_producer_that_wakes_for_nothing_waits_on():
+    """B-81: until half or fewer are in flight, whatever wakes it."""
+    events = EventQueue(window=4)
+    produce(events, 1000)
+    until(lambda: events._blocked)
+    events.pop(5)
+    for _ in range(5):
+        events._blocked = False
+        events._credit.put(None)
+        until(lambda: events._blocked)
+        assert events.sent == 4
+    events.halt()
+
+
+def test_a_process_that_only_pushes_can_be_told_to_exit():
+    """B-22: pushing into a stream is a checkpoint, with credit or without."""
+    events = EventQueue(window=10**9)
+
+    def work():
+        while True:
+            events.push(1)
+
+    pid = beam.spawn(work)
+    events.pop(5)
+    beam.exit(pid, "shutdown")
+    assert wait_dead(pid) == "shutdown"
 
 
 def test_a_blocked_producer_is_woken_once_per_half_window_and_not_per_event():
@@ -426,7 +456,7 @@ def test_a_wider_window_wakes_the_producer_and_a_narrower_one_takes_nothing_back
     assert events.sent == 2
 
     events.window = 8
-    until(lambda: events.sent == 8)
+    until(lambda: events.sent == 8, 0.3)  # sooner than its next look at its owner
     events.window = 1
     for n in range(8):
         assert events.pop(5) == n
@@ -503,7 +533,12 @@ def test_a_cancelled_wait_loses_no_event():
                 await waiting
             assert await events.apop() == n
         assert not events.halted
-        assert events.lane.waiter is None
+        waiting = asyncio.create_task(events.apop())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert events.lane.waiter is None  # no producer wakes a loop for nobody
 
     asyncio.run(asyncio.wait_for(main(), 10))
 

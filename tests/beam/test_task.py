@@ -259,6 +259,33 @@ def test_a_task_that_calls_who_awaits_it_is_reported_as_the_deadlock_it_is():
     beam.stop(caller)
 
 
+@pytest.mark.logs_errors("the deadlock is reported, and the task crashes of it")
+def test_a_call_back_to_who_awaits_the_task_names_the_cycle():
+    """B-116: from the other side."""
+    news = queue.SimpleQueue()
+
+    class Caller(beam.Process):
+        def handle_call(self, request, sender):
+            return "late"
+
+        def handle_info(self, message):
+            me = beam.current()
+
+            def work():
+                until(lambda: me._cell.waiting_for is not None)
+                try:
+                    beam.call(me, "?", timeout=0.02)
+                except beam.CallTimeout as exc:
+                    news.put(exc.cycle)
+
+            Task.async_(work).await_(5)
+
+    caller = Caller.start()
+    beam.send(caller, "go")
+    assert caller in news.get(timeout=5)
+    beam.stop(caller)
+
+
 def test_the_context_of_the_caller_reaches_the_task(sup):
     """B-7"""
     token = FLAVOR.set("salt")
