@@ -154,7 +154,7 @@ class DynamicSupervisor(SupervisorProcess):
 
     def _try(self, child: Child) -> None:
         try:
-            self._start_child(child)
+            self._start_child(child, told=False)
         except StartFailed:
             child.put_off(self.pid, self.rng)
 

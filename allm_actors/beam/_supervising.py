@@ -116,8 +116,12 @@ class SupervisorProcess(Process):
 
     # --- one child ------------------------------------------------------------------------------------
 
-    def _start_child(self, child: Child) -> Pid | None:
+    def _start_child(self, child: Child, *, told: bool = True) -> Pid | None:
         """Start a process for a child, in the running thread.
+
+        Args:
+            child: The child.
+            told: Whether somebody waits for the start, and is told of a failure; the log need not say it then.
 
         Raises:
             StartFailed: With the reason; the child has no process then.
@@ -125,7 +129,7 @@ class SupervisorProcess(Process):
         """
         child.stuck = [run for run in child.stuck if run.is_zombie]
         if len(child.stuck) >= child.spec.max_zombies:
-            self._report("supervisor.start_error", child, "too_many_zombies")
+            self._report("supervisor.start_error", child, "too_many_zombies", quiet=told)
             raise StartFailed("too_many_zombies")
         run = Run(child, self._cell, self.clock())
         try:
@@ -133,7 +137,7 @@ class SupervisorProcess(Process):
         except StartFailed as failure:
             run.called_off(failure.reason)
             child.finished(run, 0.0)
-            self._report("supervisor.start_error", child, failure.reason)
+            self._report("supervisor.start_error", child, failure.reason, quiet=told)
             raise
         except BaseException:
             run.abandon()

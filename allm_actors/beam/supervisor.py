@@ -189,7 +189,7 @@ class Supervisor(SupervisorProcess):
         """Restart a child and what its strategy takes along; once more by message if one does not start."""
         for one in self._taken_along(child):
             try:
-                self._start_child(one)
+                self._start_child(one, told=False)
             except StartFailed:
                 if one is not child:
                     child.settle()
