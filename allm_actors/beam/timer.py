@@ -9,6 +9,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import math
 import queue
@@ -39,6 +40,15 @@ class _Timer:
         return (self.due, self.number) < (other.due, other.number)
 
 
+class _Retire:
+    """Asks the thread to end; `heard` gets whether it does, for others may have given it work meanwhile."""
+
+    __slots__ = ("heard",)
+
+    def __init__(self) -> None:
+        self.heard: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+
 class TimerRef:
     """One timer: give it to `cancel_timer` or `read_timer`."""
 
@@ -67,7 +77,7 @@ class TimerService:
     def forget(self) -> None:
         """Start over with no timers and no thread, as after a fork."""
         self._live: dict[int, _Timer] = {}
-        self._commands: queue.SimpleQueue[_Timer | Callable[[], None] | None] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[_Timer | Callable[[], None] | _Retire] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
@@ -135,13 +145,17 @@ class TimerService:
             return
         for number in list(self._live):
             self.cancel(number)
-        self._commands.put(None)
-        if thread is not threading.current_thread():
-            thread.join(min(timeout, 0.5))
+        order = _Retire()
+        self._commands.put(order)
+        if thread is threading.current_thread():
+            return
+        with contextlib.suppress(queue.Empty):
+            if order.heard.get(timeout=timeout):
+                thread.join(timeout)
 
     # --- in the timer thread --------------------------------------------------------------------------
 
-    def _serve(self, commands: queue.SimpleQueue[_Timer | Callable[[], None] | None]) -> None:
+    def _serve(self, commands: queue.SimpleQueue[_Timer | Callable[[], None] | _Retire]) -> None:
         heap: list[_Timer] = []
         while True:
             now = time.monotonic()
@@ -155,9 +169,11 @@ class TimerService:
                     command = commands.get()
             except queue.Empty:
                 continue
-            if command is None:
+            if isinstance(command, _Retire):
                 if self._retire(commands, heap):
+                    command.heard.put(True)
                     return
+                command.heard.put(False)
                 continue
             if isinstance(command, _Timer):
                 self._push(command, heap)
