@@ -154,6 +154,9 @@ class ProducerTap:
     def _seen(self, item: Any) -> Any:
         kind = type(item)
         if kind in _TERMINAL:
+            # The queue's finalizer must not lead to the reason of the end: an exception in it that is raised
+            # here soon has the consumer's frames hanging on it, and this tap with them.
+            self._reader.events.on_halt = None
             event = self._producer.outcome(item)
             return ENDED if event is None else event
         if kind is ErrorEvent:

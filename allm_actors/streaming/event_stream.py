@@ -118,6 +118,9 @@ class EventStream(Generic[E]):
                         raise
                 if self._passes is None or self._passes(event):
                     return event  # type: ignore[no-any-return]
+        except Exception:
+            self._finalizer.detach()  # the tap has ended, or was closed
+            raise
         finally:
             turn.release()
         self._finalizer.detach()
@@ -166,6 +169,9 @@ class EventStream(Generic[E]):
                         raise
                 if self._passes is None or self._passes(event):
                     return event  # type: ignore[no-any-return]
+        except Exception:
+            self._finalizer.detach()  # the tap has ended, or was closed
+            raise
         finally:
             turn.release()
         self._finalizer.detach()

@@ -29,6 +29,7 @@ from allm_actors import beam
 from allm_actors.beam.mailbox import wait_for
 from allm_actors.beam.stream import SKIP, EventQueue, Lane
 from allm_actors.data import ErrorEvent, MessageCompleted
+from allm_actors.streaming._inband import Gate, Raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -337,6 +338,12 @@ class Mailbox:
                     self._drop(feed)
             elif feed.queue.finished:
                 return _Ending(feed, item)
+            elif type(item) is Gate:
+                item.open()
+            elif type(item) is Raised:
+                feed.halt()
+                self._drop(feed)
+                raise item.error
             elif (envelope := self._envelope(feed, item)) is not None:
                 return envelope
 

@@ -161,6 +161,7 @@ def open_call(
     options: Mapping[str, Any],
     *,
     span: Literal["stream", "generate"] = "stream",
+    site: processes.Site | None = None,
 ) -> OpenCall:
     """Run every check of a call, in order, and its pre-flight.
 
@@ -170,6 +171,7 @@ def open_call(
         options: The call's options, unsorted.
         span: What the call is watched as. A `generate` answers as a whole: `request_timeout` bounds each of
             its attempts.
+        site: The engine as an earlier call found it: its value is used once more, and not looked up anew.
 
     Raises:
         Exception: The first thing that is wrong; nothing of the call is left behind.
@@ -178,7 +180,8 @@ def open_call(
     processes.check_engine(engine)
     asked = to_request(input)
     given = sort_options(options)
-    site = processes.locate(engine, deadline=began + given.times.get("deadline", math.inf))
+    if site is None:
+        site = processes.locate(engine, deadline=began + given.times.get("deadline", math.inf))
     value = site.engine
     defaults = sort_options(value.params, of_engine=True)
     chosen = given.over(defaults)

@@ -67,13 +67,15 @@ class Line:
     def __init__(self, *before, after=None):
         self.before = before or (START, delta("a"))
         self.after = closing("a") if after is None else after
-        self.streams = []
-        self.adapter = Handmade(make=self._make)
+        streams = self.streams = []
 
-    def _make(self, request, call):
-        stream = Silent(*self.before, after=self.after)
-        self.streams.append(stream)
-        return stream.stream
+        def make(request, call, before=self.before, after=self.after):
+            # Without `self`, which holds the adapter: its processes would keep it for ever.
+            stream = Silent(*before, after=after)
+            streams.append(stream)
+            return stream.stream
+
+        self.adapter = Handmade(make=make)
 
 
 def refuses(*errors):

@@ -21,7 +21,6 @@ from allm_actors.streaming._limits import Limits
 
 from .helpers import START, Scripted, closing, delta, failing, good
 
-
 POLICY = Retry()
 
 
