@@ -54,6 +54,7 @@ __all__ = [
     "StreamSupervisor",
     "borrow",
     "check_engine",
+    "find",
     "locate",
     "start_engine",
 ]
@@ -115,6 +116,10 @@ class Site:
         self.name = home.name if home is not None else None
         self._home = home
         self._standing = standing
+
+    def using(self, engine: Engine) -> Site:
+        """The same place, seen with other defaults; `engine` has to hold the same adapter value."""
+        return Site(engine, self._home, self._standing)
 
     def borrow(self, *, deadline: float = math.inf) -> Lease:
         """Give the connection; for a plain engine's first call, start its processes.
@@ -326,6 +331,22 @@ def check_engine(engine: object) -> None:
         raise TypeError(f"engine must be an Engine, an EngineRef or a name, not {type(engine).__name__}")
 
 
+def find(engine: Engine | EngineRef | str) -> Engine | EngineRef:
+    """Give the started engine of a name; an engine or a reference comes back as it is.
+
+    Raises:
+        TypeError: It is something else.
+        EngineError: `engine_down`: nothing runs under the name.
+    """
+    check_engine(engine)
+    if not isinstance(engine, str):
+        return engine
+    ref = _directory.names.get(engine)
+    if ref is None:
+        raise EngineError("engine_down", f"no engine runs under the name {engine!r}")
+    return ref
+
+
 def locate(engine: Engine | EngineRef | str, *, deadline: float = math.inf) -> Site:
     """Find the value a call is made with. Starts nothing; waits out a restart of a started engine.
 
@@ -340,10 +361,8 @@ def locate(engine: Engine | EngineRef | str, *, deadline: float = math.inf) -> S
     """
     if isinstance(engine, Engine):
         return Site(engine)
-    check_engine(engine)
-    ref = _directory.names.get(engine) if isinstance(engine, str) else engine
-    if ref is None:
-        raise EngineError("engine_down", f"no engine runs under the name {engine!r}")
+    ref = find(engine)
+    assert isinstance(ref, EngineRef)
     home = ref._home  # noqa: SLF001
     standing = home.wait(deadline)
     if standing is None or standing.engine is None:
