@@ -1,7 +1,8 @@
 """What travels between the events of a stream and is none: for whoever reads the stream, not for its user.
 
-A source that must not run ahead yields a `Gate`. It lies in the queue behind everything said before it, so the
-reader meets it exactly when all of that was taken and more is asked for; opening it lets the source go on.
+A source that must not run ahead yields a `Gate`. It lies in the queue behind everything said before it, so
+the reader meets it exactly when all of that was taken and more is asked for; opening it lets the source go
+on.
 """
 
 from __future__ import annotations

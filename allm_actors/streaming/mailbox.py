@@ -43,6 +43,7 @@ __all__ = ["Envelope", "Mailbox", "StreamHandle"]
 
 _SHARE: Final = 64
 _CLOSE_TIMEOUT: Final = 0.5
+_INBAND: Final = frozenset({Gate, Raised})
 _LAST: Final = frozenset({MessageCompleted, ErrorEvent})
 
 
@@ -338,14 +339,19 @@ class Mailbox:
                     self._drop(feed)
             elif feed.queue.finished:
                 return _Ending(feed, item)
-            elif type(item) is Gate:
-                item.open()
-            elif type(item) is Raised:
-                feed.halt()
-                self._drop(feed)
-                raise item.error
+            elif type(item) in _INBAND:
+                self._obey(feed, item)
             elif (envelope := self._envelope(feed, item)) is not None:
                 return envelope
+
+    def _obey(self, feed: _Feed, item: Gate | Raised) -> None:
+        """Do what lies between the events of a stream: open a gate, or raise what its source raised."""
+        if isinstance(item, Gate):
+            item.open()
+            return
+        feed.halt()
+        self._drop(feed)
+        raise item.error
 
     def _sort(self, item: Any) -> None:
         """Put what came in the lane to what else came from the same stream."""
