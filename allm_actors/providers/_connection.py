@@ -25,13 +25,21 @@ from allm_actors.beam.interrupt import Interrupted, Scope
 from allm_actors.beam.timer import cancel_timer, send_after
 from allm_actors.data import ErrorEvent
 from allm_actors.engine import Adapter, AdapterStream, Connection
-from allm_actors.errors import AdapterError, AllmError, StreamError
+from allm_actors.errors import AllmError
+from allm_actors.providers._answer import (
+    down,
+    error_body,
+    expired,
+    json_object,
+    read_stream,
+    succeeded,
+    transport_failure,
+    unchained,
+)
 from allm_actors.providers._errors import malformed_response
 from allm_actors.providers._http import HttpTransport, Reply, TransportError
-from allm_actors.providers._json import parse
 from allm_actors.providers._preflight import Prepared, check_headers, host_of, prepare, url_problem
 from allm_actors.providers._redact import Redactor
-from allm_actors.providers._sse import SSEDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,10 +49,9 @@ if TYPE_CHECKING:
 
     from allm_actors.data import Event, Request, Response
     from allm_actors.engine import CallContext
-    from allm_actors.providers._wire import StreamDecoder, Wire
+    from allm_actors.providers._wire import Wire
 
 _HIDDEN: Final = "[REDACTED]"
-_ERROR_BODY: Final = 64 * 1024
 _SSE_TYPES: Final = ("text/event-stream", "", "text/plain", "application/octet-stream")
 
 
@@ -148,12 +155,12 @@ class HttpConnection(Connection):
         """Close the pool; streams and calls that are running end with `adapter_down`. Idempotent."""
         self._closed = True
         for exchange in list(self._running):
-            exchange.shut_down()
+            exchange.shutdown()
         self._transport.close()
 
     def _prepare(self, request: Request, call: CallContext, *, stream: bool) -> Prepared:
         if self._closed:
-            raise _down(self.adapter.provider)
+            raise down(self.adapter.provider)
         return prepare(self.adapter, request, call, stream=stream)
 
     # --- a stream -------------------------------------------------------------------------------------
@@ -173,27 +180,27 @@ class HttpConnection(Connection):
             except AllmError as error:
                 failure = error
             except TransportError as error:
-                failure = _transport_failure(prepared.wire, error, call, "stream_timeout")
+                failure = transport_failure(prepared.wire, error, call, "stream_timeout")
             except Interrupted:
                 if exchange.halted:
                     return
-                failure = _down(prepared.wire.provider)
+                failure = down(prepared.wire.provider)
         if failure is not None:
-            yield ErrorEvent(error=_unchained(failure))
+            yield ErrorEvent(error=unchained(failure))
 
     def _enter(self, exchange: _Exchange) -> None:
         if self._closed:
-            exchange.shut_down()
+            exchange.shutdown()
 
     def _answer(self, wire: Wire, reply: Reply, request: Request, call: CallContext) -> Iterator[Event]:
         redactor = Redactor(call.api_key)
-        if not _succeeded(reply):
-            raise wire.http_error(reply.status, reply.headers, _error_body(reply), redactor=redactor)
+        if not succeeded(reply):
+            raise wire.http_error(reply.status, reply.headers, error_body(reply), redactor=redactor)
         kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in _SSE_TYPES:
-            yield from _read_stream(wire, reply, wire.decoder(request, redactor=redactor))
+            yield from read_stream(wire, reply, wire.decoder(request, redactor=redactor))
         elif kind == "application/json":
-            body = _object(wire, reply.read_all())
+            body = json_object(wire, reply.read_all())
             yield from wire.replay(body, request, redactor=redactor)
         else:
             shown = redactor.text(kind[:100])
@@ -215,24 +222,22 @@ class HttpConnection(Connection):
                 reply = exchange.reply = self._transport.send(
                     prepared.http, connect_timeout=call.connect_timeout, idle_timeout=math.inf
                 )
-                if not _succeeded(reply):
-                    error = wire.http_error(
-                        reply.status, reply.headers, _error_body(reply), redactor=redactor
-                    )
-                    return _unchained(error)
-                body = _object(wire, reply.read_all())
+                if not succeeded(reply):
+                    error = wire.http_error(reply.status, reply.headers, error_body(reply), redactor=redactor)
+                    return unchained(error)
+                body = json_object(wire, reply.read_all())
             response = wire.decode(body, request, redactor=redactor)
             return response.model_copy(update={"request_id": call.request_id})
         except AllmError as error:
             failure = error
         except TransportError as error:
-            failure = _transport_failure(wire, error, call, "request_timeout")
+            failure = transport_failure(wire, error, call, "request_timeout")
         except Interrupted:
-            failure = _expired(wire, call, "request_timeout") if exchange.expired else _down(wire.provider)
+            failure = expired(wire, call, "request_timeout") if exchange.expired else down(wire.provider)
         finally:
             if timer is not None:
                 cancel_timer(timer)
-        return _unchained(failure)
+        return unchained(failure)
 
 
 class _Exchange:
@@ -252,7 +257,7 @@ class _Exchange:
         self.halted = True
         self.scope.interrupt()
 
-    def shut_down(self) -> None:
+    def shutdown(self) -> None:
         """The connection is closed."""
         self.scope.interrupt()
 
@@ -274,130 +279,3 @@ class _Exchange:
             self.reply = None
         self.scope.__exit__(kind, value, trace)
         self._running.discard(self)
-
-
-# --- reading answers ------------------------------------------------------------------------------------
-
-
-def _read_stream(wire: Wire, reply: Reply, decoder: StreamDecoder) -> Iterator[Event]:
-    """Hand the frames of a body to the decoder, and judge its end."""
-    sse = SSEDecoder()
-    frames = 0
-    ended: TransportError | None = None
-    while True:
-        try:
-            part = reply.read()
-        except TransportError as error:
-            ended, part = error, b""
-        if not part:
-            break
-        for frame in sse.feed(part):
-            frames += 1
-            yield from decoder.feed(frame)
-            if decoder.done:
-                yield from decoder.close()
-                reply.drain()
-                return
-        if sse.failure is not None:
-            raise _undecodable(wire, sse, frames)
-    yield from _end_stream(wire, sse, frames, decoder, ended)
-
-
-def _end_stream(
-    wire: Wire, sse: SSEDecoder, frames: int, decoder: StreamDecoder, ended: TransportError | None
-) -> Iterator[Event]:
-    """Close an answer that was complete although no final frame came; fail any other."""
-    if ended is None or ended.kind != "timeout":
-        for frame in sse.close():
-            yield from _last(decoder, frame)
-        if sse.failure is not None:
-            raise _undecodable(wire, sse, frames)
-    if decoder.finished or decoder.done:
-        yield from decoder.close()
-    elif ended is not None:
-        raise ended
-    else:
-        raise TransportError("network", "the stream ended before the answer was complete", reading=True)
-
-
-def _last(decoder: StreamDecoder, frame: Any) -> list[Event]:
-    """Decode a frame that the end of the body ended; one that was cut off says nothing."""
-    try:
-        return decoder.feed(frame)
-    except StreamError as error:
-        if error.reason != "malformed_event":
-            raise
-    return []
-
-
-def _succeeded(reply: Reply) -> bool:
-    return 200 <= reply.status <= 299  # noqa: PLR2004
-
-
-def _error_body(reply: Reply) -> bytes:
-    """As much of the body of an error answer as there is, and as is worth reading."""
-    parts: list[bytes] = []
-    size = 0
-    try:
-        while size < _ERROR_BODY and (part := reply.read()):
-            parts.append(part)
-            size += len(part)
-    except TransportError:
-        pass  # the status tells enough
-    return b"".join(parts)[:_ERROR_BODY]
-
-
-def _object(wire: Wire, body: bytes) -> dict[str, Any]:
-    try:
-        value = parse(body.decode("utf-8-sig"))
-    except ValueError:  # also UnicodeDecodeError
-        value = None
-    if not isinstance(value, dict):
-        raise malformed_response(wire.provider, wire.display, "the body is not a JSON object")
-    return value
-
-
-# --- errors ---------------------------------------------------------------------------------------------
-
-
-def _unchained(error: AllmError) -> AllmError:
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
-
-
-def _down(provider: str) -> AdapterError:
-    return AdapterError("adapter_down", f"the connection to {provider!r} was closed", provider=provider)
-
-
-def _transport_failure(wire: Wire, error: TransportError, call: CallContext, limit: str) -> AdapterError:
-    if error.kind == "timeout":
-        return _expired(wire, call, "connect_timeout" if error.connecting else limit)
-    return AdapterError(
-        "network_error",
-        f"{wire.display}: {error.text}",
-        provider=wire.provider,
-        metadata={"premature_close": True} if error.reading else {},
-    )
-
-
-def _expired(wire: Wire, call: CallContext, limit: str) -> AdapterError:
-    what = {
-        "connect_timeout": "no connection within",
-        "request_timeout": "no complete answer within",
-        "stream_timeout": "nothing arrived for",
-    }[limit]
-    return AdapterError(
-        "timeout",
-        f"{wire.display}: {what} {getattr(call, limit):g} s ({limit})",
-        provider=wire.provider,
-        metadata={"limit": limit},
-    )
-
-
-def _undecodable(wire: Wire, sse: SSEDecoder, index: int) -> StreamError:
-    return StreamError(
-        "malformed_event",
-        f"{wire.display}: the stream holds {sse.failure}",
-        provider=wire.provider,
-        event_index=index,
-    )

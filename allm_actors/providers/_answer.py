@@ -1,0 +1,155 @@
+"""Reading an answer: the frames of a stream, the ways it can end, whole bodies, and what went wrong.
+
+A stream is complete when the provider has said so. From then on a clean end, a broken connection and silence
+are all the same orderly end; before, each is an error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from allm_actors.errors import AdapterError, AllmError, StreamError
+from allm_actors.providers._errors import malformed_response
+from allm_actors.providers._http import Reply, TransportError
+from allm_actors.providers._json import parse
+from allm_actors.providers._sse import SSEDecoder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from allm_actors.data import Event
+    from allm_actors.engine import CallContext
+    from allm_actors.providers._wire import StreamDecoder, Wire
+
+_ERROR_BODY: Final = 64 * 1024
+
+
+def read_stream(wire: Wire, reply: Reply, decoder: StreamDecoder) -> Iterator[Event]:
+    """Hand the frames of a body to the decoder, and judge its end."""
+    sse = SSEDecoder()
+    frames = 0
+    ended: TransportError | None = None
+    while True:
+        try:
+            part = reply.read()
+        except TransportError as error:
+            ended, part = error, b""
+        if not part:
+            break
+        for frame in sse.feed(part):
+            frames += 1
+            yield from decoder.feed(frame)
+            if decoder.done:
+                yield from decoder.close()
+                reply.drain()
+                return
+        if sse.failure is not None:
+            raise _undecodable(wire, sse, frames)
+    yield from _end_stream(wire, sse, frames, decoder, ended)
+
+
+def _end_stream(
+    wire: Wire, sse: SSEDecoder, frames: int, decoder: StreamDecoder, ended: TransportError | None
+) -> Iterator[Event]:
+    """Close an answer that was complete although no final frame came; fail any other."""
+    if ended is None or ended.kind != "timeout":
+        for frame in sse.close():
+            yield from _last(decoder, frame)
+        if sse.failure is not None:
+            raise _undecodable(wire, sse, frames)
+    if decoder.finished or decoder.done:
+        yield from decoder.close()
+    elif ended is not None:
+        raise ended
+    else:
+        raise TransportError("network", "the stream ended before the answer was complete", reading=True)
+
+
+def _last(decoder: StreamDecoder, frame: Any) -> list[Event]:
+    """Decode a frame that the end of the body ended; one that was cut off says nothing."""
+    try:
+        return decoder.feed(frame)
+    except StreamError as error:
+        if error.reason != "malformed_event":
+            raise
+    return []
+
+
+def succeeded(reply: Reply) -> bool:
+    """Whether the status is 2xx."""
+    return 200 <= reply.status <= 299  # noqa: PLR2004
+
+
+def error_body(reply: Reply) -> bytes:
+    """As much of the body of an error answer as there is, and as is worth reading."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while size < _ERROR_BODY and (part := reply.read()):
+            parts.append(part)
+            size += len(part)
+    except TransportError:
+        pass  # the status tells enough
+    return b"".join(parts)[:_ERROR_BODY]
+
+
+def json_object(wire: Wire, body: bytes) -> dict[str, Any]:
+    """The object that a whole 2xx body is.
+
+    Raises:
+        AdapterError: `malformed_response`: it is none.
+    """
+    try:
+        value = parse(body.decode("utf-8-sig"))
+    except ValueError:  # also UnicodeDecodeError
+        value = None
+    if not isinstance(value, dict):
+        raise malformed_response(wire.provider, wire.display, "the body is not a JSON object")
+    return value
+
+
+def unchained(error: AllmError) -> AllmError:
+    """Cut an error off from what led to it: other exceptions, and the frames it passed."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+def down(provider: str) -> AdapterError:
+    """The error of a call whose connection was closed."""
+    return AdapterError("adapter_down", f"the connection to {provider!r} was closed", provider=provider)
+
+
+def transport_failure(wire: Wire, error: TransportError, call: CallContext, limit: str) -> AdapterError:
+    """The error for what the transport reports; `limit` is the time that silence used up."""
+    if error.kind == "timeout":
+        return expired(wire, call, "connect_timeout" if error.connecting else limit)
+    return AdapterError(
+        "network_error",
+        f"{wire.display}: {error.text}",
+        provider=wire.provider,
+        metadata={"premature_close": True} if error.reading else {},
+    )
+
+
+def expired(wire: Wire, call: CallContext, limit: str) -> AdapterError:
+    """The error of a call whose time `limit` is over."""
+    what = {
+        "connect_timeout": "no connection within",
+        "request_timeout": "no complete answer within",
+        "stream_timeout": "nothing arrived for",
+    }[limit]
+    return AdapterError(
+        "timeout",
+        f"{wire.display}: {what} {getattr(call, limit):g} s ({limit})",
+        provider=wire.provider,
+        metadata={"limit": limit},
+    )
+
+
+def _undecodable(wire: Wire, sse: SSEDecoder, index: int) -> StreamError:
+    return StreamError(
+        "malformed_event",
+        f"{wire.display}: the stream holds {sse.failure}",
+        provider=wire.provider,
+        event_index=index,
+    )

@@ -1,0 +1,191 @@
+"""Connections that can be cut from another thread.
+
+A connection makes its socket itself and keeps a duplicate of the descriptor from before it connects. While it
+serves a request the duplicate is attached to the `Scope` of that request, and only then: shutting it down
+wakes whoever is blocked in connecting, in the TLS handshake, in sending or in reading, and cannot reach the
+next user of a pooled connection.
+
+Promises:
+    - The connect timeout bounds TCP and TLS together, however many addresses a host has.
+    - Sending and waiting for the answer are bounded by the read timeout only.
+    - Every duplicate is closed in the end.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import urllib3.connection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    LocationParseError,
+    NameResolutionError,
+    NewConnectionError,
+)
+from urllib3.util import wait_for_write
+from urllib3.util.connection import allowed_gai_family
+
+from allm_actors.beam.interrupt import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LEAST_TIMEOUT = 0.001
+
+
+class _Cuttable(urllib3.connection.HTTPConnection):
+    """The part that plain and TLS connections share."""
+
+    idle_timeout: float | None = None
+    """How long the peer may stay silent, and how long sending may take; `None` is no limit."""
+    body: http.client.HTTPResponse | None = None
+    """The answer that is being read, before anything is decoded."""
+    _duplicate: socket.socket | None = None
+    _scope: Scope | None = None
+    _deadline: float | None = None
+
+    def response_class(self, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:  # type: ignore[override]
+        """Make the object that reads an answer, and remember it."""
+        self.body = http.client.HTTPResponse(*args, **kwargs)
+        return self.body
+
+    # --- connecting -----------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Establish TCP and TLS within the connect timeout."""
+        try:
+            super().connect()
+        except TimeoutError:
+            timed_out = True
+        else:
+            timed_out = False
+        if timed_out:
+            raise ConnectTimeoutError(self, "connect timeout")
+        self.sock.settimeout(self.idle_timeout)
+
+    def _new_conn(self) -> socket.socket:
+        scope = Scope.current()
+        if scope is not None:
+            scope.check()
+        addresses = self._resolve()  # cannot be interrupted; what follows sees it if it was
+        timeout: float | None = self.timeout
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        error: OSError = OSError("the host name has no address")
+        for index, (family, kind, protocol, _, address) in enumerate(addresses):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                self._reach(sock, address, self._share(len(addresses) - index), scope)
+            except OSError as failure:
+                error = failure
+                sock.close()
+                self._let_go(kept=False)
+            except BaseException:
+                sock.close()
+                self._let_go(kept=False)
+                raise
+            else:
+                sock.settimeout(self._share(1))
+                return sock
+        if isinstance(error, TimeoutError):
+            raise error
+        raise NewConnectionError(self, "cannot connect") from error
+
+    def _resolve(self) -> list[Any]:
+        host = self._dns_host.strip("[]")
+        try:
+            return socket.getaddrinfo(host, self.port, allowed_gai_family(), socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except UnicodeError:
+            raise LocationParseError("the host name is not a legal one") from None
+
+    def _share(self, attempts: int) -> float | None:
+        """The time left for each of so many attempts."""
+        if self._deadline is None:
+            return None
+        return max(_LEAST_TIMEOUT, (self._deadline - time.monotonic()) / attempts)
+
+    def _reach(self, sock: socket.socket, address: Any, timeout: float | None, scope: Scope | None) -> None:
+        for option in self.socket_options or ():
+            sock.setsockopt(*option)
+        if self.source_address:
+            sock.bind(self.source_address)
+        self._duplicate = sock.dup()
+        sock.setblocking(False)
+        if scope is None:
+            sock.connect_ex(address)
+        else:
+            scope.attach(self._duplicate)
+            self._scope = scope
+            # The first step under the scope's lock: an interrupt either comes before it and is seen here, or
+            # finds a socket that is connecting, which a shutdown ends.
+            with scope.uncut():
+                sock.connect_ex(address)
+        if not wait_for_write(sock, timeout=timeout):
+            raise TimeoutError
+        if scope is not None:
+            scope.check()
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+
+    def _tunnel(self) -> None:
+        super()._tunnel()
+        self.sock.settimeout(self._share(1))  # for the TLS handshake that follows
+
+    # --- serving a request ----------------------------------------------------------------------------
+
+    def request(  # type: ignore[override]
+        self, method: str, url: str, body: Any = None, headers: Mapping[str, str] | None = None, **kwargs: Any
+    ) -> None:
+        """Send a request, attached to the current scope."""
+        scope = Scope.current()
+        if scope is not None and scope is not self._scope:
+            if self._duplicate is not None:
+                scope.attach(self._duplicate)
+                self._scope = scope
+            else:
+                scope.check()
+        if self.sock is not None:
+            self.timeout = self.idle_timeout
+        super().request(method, url, body, headers, **kwargs)
+
+    def detach(self) -> bool:
+        """Leave the scope, before going back to the pool. False if the connection was cut in it."""
+        scope, self._scope = self._scope, None
+        if scope is None or self._duplicate is None:
+            return True
+        return scope.detach(self._duplicate)
+
+    def close(self) -> None:
+        """Close the connection. An answer still being read goes on, and its scope can still cut it."""
+        try:
+            super().close()
+        finally:
+            self._let_go(kept=True)
+
+    def _let_go(self, *, kept: bool) -> None:
+        duplicate, self._duplicate = self._duplicate, None
+        scope, self._scope = self._scope, None
+        if duplicate is None:
+            return
+        if scope is not None and kept:
+            scope.adopt(duplicate)
+            return
+        if scope is not None:
+            scope.detach(duplicate)
+        duplicate.close()
+
+
+class PlainConnection(_Cuttable):
+    """A connection without TLS."""
+
+
+class TlsConnection(  # pyright: ignore[reportIncompatibleVariableOverride]
+    _Cuttable, urllib3.connection.HTTPSConnection
+):
+    """A connection with TLS."""
