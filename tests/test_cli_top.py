@@ -41,6 +41,10 @@ def troubles(snapshot):
     [
         ({"restarts": 2}, r"restarts +Worker 7 main +2 times"),
         ({"state": "running", "busy_for": 4.2, "doing": "dict"}, r"stuck +Worker 7 main +in dict for 4.2 s"),
+        (
+            {"state": "running", "busy_for": 4.2, "doing": "continue", "mailbox_len": 1},
+            r"stuck +Worker 7 main +in continue for 4.2 s",
+        ),
         ({"waits_for": "<Server 9>"}, r"waits +Worker 7 main +for <Server 9>"),
         ({"mailbox_len": 40}, r"mailbox +Worker 7 main +40 messages wait"),
         ({"state": "zombie"}, r"zombie +Worker 7 main +killed"),
@@ -52,7 +56,8 @@ def test_trouble_is_shown_first(facts, said):
 
 def test_quiet_processes_are_no_trouble():
     busy_a_moment = node(state="running", busy_for=0.2, doing="int")
-    assert "nothing restarts" in troubles(whole(node(), busy_a_moment))[0]
+    drives_a_stream = node(state="running", busy_for=60.0, doing="continue")
+    assert "nothing restarts" in troubles(whole(node(), busy_a_moment, drives_a_stream))[0]
 
 
 def test_a_name_cannot_control_the_terminal():

@@ -144,7 +144,7 @@ def _troubles(nodes: list[dict[str, Any]]) -> Panel:
             table.add_row(Text("restarts", "yellow"), Text(_title(node)), f"{node['restarts']} times")
         if node["state"] == "zombie":
             table.add_row(Text("zombie", "bold red"), Text(_title(node)), "killed, its thread runs on")
-        elif node["state"] == "running" and (node["busy_for"] or 0) > STUCK_SECONDS:
+        elif _is_stuck(node):
             doing = f"in {node['doing']} for {node['busy_for']:.1f} s"
             table.add_row(Text("stuck", "red"), Text(_title(node)), Text(doing))
         if node["waits_for"]:
@@ -154,6 +154,12 @@ def _troubles(nodes: list[dict[str, Any]]) -> Panel:
     if not table.row_count:
         table.add_row(Text("nothing restarts, nothing is stuck, nobody waits", "green"))
     return Panel(table, title="look here first", title_align="left")
+
+
+def _is_stuck(node: dict[str, Any]) -> bool:
+    """Whether one callback takes long; a process that drives a stream does nothing else, and is not stuck."""
+    drives = node["doing"] == "continue" and not node["mailbox_len"]
+    return node["state"] == "running" and not drives and (node["busy_for"] or 0) > STUCK_SECONDS
 
 
 def _tree(snapshot: dict[str, Any]) -> Tree:
