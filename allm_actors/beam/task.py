@@ -28,7 +28,7 @@ from allm_actors.beam.mailbox import wait_for
 from allm_actors.beam.pid import CallTimeout, NoProcess, ProcessExit
 from allm_actors.beam.process import Process, Stop, launch
 from allm_actors.beam.supervisor import ChildSpec, DynamicSupervisor, start_child
-from allm_actors.beam.timer import send_after
+from allm_actors.beam.timer import cancel_timer, send_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -225,7 +225,8 @@ class Task:
         send_exit(self.pid, "shutdown")
         pid = self.pid
         if pid.alive:
-            send_after(WORKER_SHUTDOWN, lambda _: send_exit(pid, "kill"), None)
+            timer = send_after(WORKER_SHUTDOWN, lambda _: send_exit(pid, "kill"), None)
+            monitor(pid, to=lambda _: cancel_timer(timer))
 
     def _unlink(self) -> None:
         if self._linked is not None:

@@ -85,10 +85,12 @@ def test_an_end_without_a_result_comes_out():
 
 
 def test_await_gives_up_after_its_timeout_and_shuts_the_task_down():
+    timers = beam.info()["timers"]
     task = Task.async_(nap)
     with pytest.raises(beam.CallTimeout):
         task.await_(0.01)
     assert wait_dead(task.pid) == "shutdown"
+    until(lambda: beam.info()["timers"] == timers)  # the kill is called off
     with pytest.raises(beam.NoProcess):
         task.await_()
 
@@ -347,7 +349,7 @@ def test_many_crashing_tasks_do_not_end_their_supervisor(sup):
     for task in tasks:
         with pytest.raises(beam.ProcessExit):
             task.await_()
-    assert count_children(sup).active == 0
+    until(lambda: count_children(sup).active == 0)
 
 
 @pytest.mark.logs_errors("the task crashes")
