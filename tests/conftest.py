@@ -64,9 +64,9 @@ def nothing_left_behind(request):
         return
     left = _left(threads_before, processes_before)
     if left:
-        gc.collect()  # what only garbage held ends now
         deadline = time.monotonic() + GRACE
         while left and time.monotonic() < deadline:
+            gc.collect()  # what only garbage holds ends now; it may become garbage while a thread ends
             time.sleep(0.002)
             left = _left(threads_before, processes_before)
     if left:
