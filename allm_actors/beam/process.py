@@ -287,7 +287,7 @@ class Process(pykka.ThreadingActor):
                 cell.obey()
             args, kwargs = self._arguments
             self._arguments = None
-            self._busy("init")
+            cell.last_message_type, cell.busy_since = "init", time.monotonic()
             self.init(*args, **kwargs)
             del args, kwargs
             begun = True
@@ -347,20 +347,13 @@ class Process(pykka.ThreadingActor):
             except BaseException as exc:
                 log.error("closer.failed", **facts(cell), error=describe(exc))
 
-    def _busy(self, what: str) -> None:
-        cell = self._cell
-        if cell.phase == "run":
-            cell.state = "running"
-        cell.last_message_type = what
-        cell.busy_since = time.monotonic()
-
     def _loop(self) -> None:
         """Handle messages until something ends the process; never returns."""
         cell = self._cell
         log.debug("process.started", **(facts(cell) if log.wants_debug() else {}))
         if self._continue is not None:
             token, self._continue = self._continue[0], None
-            self._busy("continue")
+            cell.state, cell.last_message_type, cell.busy_since = "running", "continue", time.monotonic()
             self._obey(self.handle_continue(token))
             del token
         get = cell.mailbox._queue.get
@@ -509,11 +502,11 @@ def _embody(
     process._closers = []
     process._continue = None
     process._arguments = (args, kwargs)
-    _being_born.cell = cell
+    outer, _being_born.cell = _being_born.cell, cell  # a finalizer may start one while we make one
     try:
         pykka.ThreadingActor.__init__(process)
     finally:
-        _being_born.cell = None
+        _being_born.cell = outer
     cell.trap_exit = cls._trap_exit_default
     cell.pid = Pid(process, cell)
     return process, cell
