@@ -118,9 +118,9 @@ class Publisher(Process):
         """Serve until told to exit."""
         while True:
             with interruptible(self._wake):
-                ready, _, _ = select.select([self._listener, self._wake_read], [], [])
+                ready, _, _ = select.select([self._listener.fileno(), self._wake_read], [], [])
             checkpoint()
-            if self._listener in ready:
+            if self._listener.fileno() in ready:
                 self._serve()
 
     def _wake(self) -> None:

@@ -121,7 +121,7 @@ class SupervisorProcess(Process):
 
         Args:
             child: The child.
-            told: Whether somebody waits for the start, and is told of a failure; the log need not say it then.
+            told: Whether somebody waits for the start and hears of a failure; the log need not say it then.
 
         Raises:
             StartFailed: With the reason; the child has no process then.

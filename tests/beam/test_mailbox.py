@@ -213,7 +213,7 @@ def test_a_full_mailbox_refuses_at_once(lab):  # B-16
             assert (caught.value.pid, caught.value.bound) == (pid, 2)
         assert pid._cell.calls == {}
     assert pid.heard.get(timeout=SOON) == 1
-    until(lambda: pid._cell.mailbox._room.empty())
+    until(pid._cell.mailbox._room.empty)
     beam.send(pid, 2)  # there is room again
     assert pid.heard.get(timeout=SOON) == 2
 
