@@ -12,6 +12,7 @@ Guarantees:
 from __future__ import annotations
 
 import contextvars
+import logging
 import os
 import threading
 import time
@@ -48,7 +49,14 @@ NAMES: Final = frozenset(
 )
 """Every name there is."""
 
-_log = structlog.get_logger("allm_actors.telemetry")
+_log = structlog.wrap_logger(
+    logging.getLogger("allm_actors.telemetry"),  # never to standard output, which is the program's
+    processors=[
+        structlog.stdlib.filter_by_level,
+        structlog.processors.KeyValueRenderer(key_order=["event"]),
+    ],
+    wrapper_class=structlog.stdlib.BoundLogger,
+)
 _current: contextvars.ContextVar[Span | None] = contextvars.ContextVar("allm_actors_span", default=None)
 
 
