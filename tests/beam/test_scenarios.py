@@ -65,7 +65,7 @@ def stop_all(*pids):
     ],
 )
 @pytest.mark.parametrize("by", ["thread", "process"])
-def test_exit(lab, reason, trap, outcome, message, by):  # section 18: exit(P, normal | shutdown | kill)
+def test_exit(lab, reason, trap, *, outcome, message, by):  # section 18: exit(P, normal | shutdown | kill)
     pid, other = lab.probe(trap=trap), lab.probe()
 
     def act():
@@ -139,7 +139,7 @@ def test_monitor_of_a_dead_process(lab):  # section 18: monitor of a dead proces
 
 def test_two_monitors_on_one_process(lab):  # section 18: two monitors on one process
     target, pid = lab.probe(), lab.probe()
-    run_in(pid, lambda process: [beam.monitor(target), beam.monitor(target)] and None)
+    run_in(pid, lambda process: [beam.monitor(target), beam.monitor(target)])
     beam.stop(target)
     assert [type(pid.heard.get(timeout=SOON)) for _ in range(2)] == [beam.Down] * 2
     sync(pid)
