@@ -96,7 +96,10 @@ def _read_block(assembly: Assembly, lift: Lift, block: dict[str, Any]) -> None:
             if lift.claims(name):
                 lift.begin(given)
             else:
-                assembly.identify(assembly.new_call(whole=given), block.get("id"), name)
+                call = assembly.new_call(whole=given)
+                assembly.identify(call, block.get("id"), name)
+                if isinstance(given, str):  # some servers send the text they could not read
+                    assembly.arguments(call, given)
 
 
 def _is_thought(block: dict[str, Any]) -> bool:

@@ -61,9 +61,15 @@ class Lift:
             assembly.text(held)
             return
         if not assembly.texts:
-            assembly.text("{}" if self._whole is NOTHING else compact(self._whole))
+            assembly.text(_text(self._whole) or "{}")
         assembly.facts["structured_output_tool"] = True
         if held:
             assembly.facts["preamble"] = held
         if assembly.finish_reason == "tool_calls":
             assembly.finish_reason = "stop"  # the assembly knows whether other calls remain
+
+
+def _text(whole: Any) -> str:
+    if whole is NOTHING:
+        return ""
+    return whole if isinstance(whole, str) else compact(whole)
