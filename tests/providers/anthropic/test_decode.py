@@ -109,7 +109,7 @@ def test_ids_are_made_where_they_are_missing_or_taken():  # P-47
 def test_reasoning():  # P-84
     kept = [
         {"type": "thinking", "thinking": "a", "signature": "s1", "more": {"x": 1}},
-        {"type": "redacted_thinking", "data": "d"},
+        {"type": "redacted_thinking", "data": "d", "thinking": "not readable"},
         {"type": "thinking", "thinking": "b", "signature": "s2"},
     ]
     response = decode_messages(answer(kept[0], kept[1], said("x"), kept[2]))

@@ -191,6 +191,9 @@ def test_without_a_stop_reason_a_clean_end_is_premature(reason):  # P-49
 
 
 def test_message_stop_without_a_stop_reason():  # P-49, P-43
+    decoder = MessagesDecoder()
+    decoder.feed(SSEEvent(event="message_stop", data="{}"))
+    assert (decoder.finished, decoder.done) == (True, True)
     assert short(messages(opening(), *text(0, "x"), {"type": "message_stop"}))[-1] == (
         "message_completed",
         "other",
@@ -251,6 +254,7 @@ def test_what_belongs_to_a_stop_reason_is_kept():  # P-85
     declined = messages(opening(), *closing("refusal", stop_details=details))
     assert declined[-1].provider_data == {"anthropic": {"stop_details": details}}
     assert fold(declined).provider_data == {"anthropic": {"stop_details": details}}
+    assert messages(opening(), *closing("end_turn", stop_sequence="END"))[-1].provider_data == {}
     assert messages(opening(), *closing("refusal", stop_details=None))[-1].provider_data == {}
     assert (
         messages(opening(), *closing("end_turn", stop_details=None, stop_sequence=None))[-1].provider_data
