@@ -18,12 +18,29 @@ it is first used.
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any, Final
 
 from allm_actors._version import __version__
 
 if TYPE_CHECKING:
     from allm_actors import beam, errors, events, keys, providers, telemetry, testing, validate
+    from allm_actors.chat import (
+        AskUser,
+        Continue,
+        Halt,
+        Session,
+        StreamReducer,
+        ToolBatch,
+        chat,
+        run_tool_calls,
+        step,
+        stream,
+        stream_step,
+        stream_tool_calls,
+        tool_help,
+    )
     from allm_actors.data import (
         Base64Source,
         BinarySource,
@@ -87,17 +104,20 @@ if TYPE_CHECKING:
 __all__ = [
     "Adapter",
     "AdapterStream",
+    "AskUser",
     "Base64Source",
     "BinarySource",
     "CallContext",
     "Catalog",
     "ChatResult",
     "Connection",
+    "Continue",
     "Engine",
     "EngineRef",
     "Envelope",
     "EventStream",
     "FileSource",
+    "Halt",
     "Image",
     "ImagePart",
     "Mailbox",
@@ -109,13 +129,16 @@ __all__ = [
     "Response",
     "Retry",
     "Runner",
+    "Session",
     "StepResult",
     "StreamCollector",
     "StreamHandle",
+    "StreamReducer",
     "StreamRunner",
     "TextPart",
     "Thread",
     "Tool",
+    "ToolBatch",
     "ToolCall",
     "ToolContext",
     "ToolExecutor",
@@ -125,6 +148,7 @@ __all__ = [
     "__version__",
     "assistant",
     "beam",
+    "chat",
     "errors",
     "events",
     "generate",
@@ -134,20 +158,41 @@ __all__ = [
     "populate_costs",
     "providers",
     "request",
+    "run_tool_calls",
     "select",
     "set_catalog",
     "start_engine",
+    "step",
+    "stream",
     "stream_generate",
+    "stream_step",
+    "stream_tool_calls",
     "system",
     "telemetry",
     "testing",
     "tool",
+    "tool_help",
     "tool_result",
     "user",
     "validate",
 ]
 
 _HOMES: Final = {
+    "allm_actors.chat": (
+        "AskUser",
+        "Continue",
+        "Halt",
+        "Session",
+        "StreamReducer",
+        "ToolBatch",
+        "chat",
+        "run_tool_calls",
+        "step",
+        "stream",
+        "stream_step",
+        "stream_tool_calls",
+        "tool_help",
+    ),
     "allm_actors.data": (
         "Base64Source",
         "BinarySource",
@@ -227,3 +272,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Package(types.ModuleType):
+    """This package: `chat` is a function here, whoever imports the folder of that name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name == "chat" and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

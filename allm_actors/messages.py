@@ -11,16 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from allm_actors.chat import chat, step
 from allm_actors.streaming import generate, open_stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from allm_actors.data import Response
+    from allm_actors.data import ChatResult, Response, StepResult
     from allm_actors.engine.processes import EngineRef
     from allm_actors.streaming import Mailbox, StreamHandle
 
-__all__ = ["Generate", "StreamGenerate"]
+__all__ = ["Chat", "Generate", "Step", "StreamGenerate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +58,37 @@ class StreamGenerate:
     def run(self, engine: EngineRef) -> StreamHandle:
         """Do it, in the process that answers."""
         return open_stream(engine, self.input, into=self.into, **self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Run one turn, tools included; the reply is its `StepResult`.
+
+    Attributes:
+        input: Text, messages or a `Thread`.
+        options: Those of `step`.
+    """
+
+    input: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self, engine: EngineRef) -> StepResult:
+        """Do it, in the process that answers."""
+        return step(engine, self.input, **self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """Run turns until the model is done; the reply is the `ChatResult`.
+
+    Attributes:
+        input: Text, messages or a `Thread`.
+        options: Those of `chat`.
+    """
+
+    input: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self, engine: EngineRef) -> ChatResult:
+        """Do it, in the process that answers."""
+        return chat(engine, self.input, **self.options)

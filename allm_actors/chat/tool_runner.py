@@ -1,0 +1,159 @@
+"""Running the tool calls of a response without a loop around them."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from allm_actors.chat import tool_help
+from allm_actors.chat._batch import Batch
+from allm_actors.chat._plan import toolbox_of
+from allm_actors.chat._source import GATE, Run, RunTap
+from allm_actors.chat._turn import unknown_tool
+from allm_actors.chat.options import sort_run_options, with_engine
+from allm_actors.chat.outcomes import ToolBatch
+from allm_actors.data import (
+    ErrorEvent,
+    MessageCompleted,
+    StreamCollector,
+    Thread,
+    Tool,
+    ToolCall,
+    ToolCallCompleted,
+    assistant,
+)
+from allm_actors.engine import new_request_id, processes
+from allm_actors.streaming import EventStream
+from allm_actors.streaming.options import sort_options
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from allm_actors.chat._calls import Toolbox
+    from allm_actors.data import Event
+    from allm_actors.engine import Engine
+    from allm_actors.engine.processes import EngineRef
+
+__all__ = ["run_tool_calls", "stream_tool_calls"]
+
+
+def run_tool_calls(
+    tool_calls: Sequence[ToolCall],
+    tools: Sequence[Tool],
+    *,
+    engine: Engine | EngineRef | str | None = None,
+    **options: Any,
+) -> ToolBatch:
+    """Run calls and wait for all of them; their `manual` flags are ignored.
+
+    Args:
+        tool_calls: The calls, in call order.
+        tools: The tools they may name.
+        engine: What handlers see as `ctx.engine`; its context, executor, encoder and parameters count as in
+            a run.
+        **options: `on_tool_error`, `tool_timeout`, `max_concurrency`, `tool_executor`, `tool_result_encoder`,
+            `context`, `session_id`, `request_id`, `deadline`.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: An impossible option.
+        EngineError: `unknown_tool`, before any handler runs.
+    """
+    calls, box = _prepared(tool_calls, tools, engine, options)
+    unknown = box.unknown(calls)
+    if unknown is not None:
+        raise unknown_tool(unknown)
+    folded = StreamCollector(Thread())
+    for call in calls:  # the fold answers in call order
+        folded.apply(
+            ToolCallCompleted(
+                id=call.id, name=call.name, arguments=call.arguments, raw_arguments=call.raw_arguments or ""
+            )
+        )
+    folded.apply(MessageCompleted(message=assistant(""), finish_reason="tool_calls"))
+    with EventStream[Any](_tap(calls, box), request_id=box.request_id) as events:
+        for event in events:
+            folded.apply(event)
+    step = folded.step_result()
+    names = ToolBatch.model_fields.keys() - {"messages"}
+    return ToolBatch(messages=step.tool_results, **{name: getattr(step, name) for name in names})
+
+
+def stream_tool_calls(
+    tool_calls: Sequence[ToolCall],
+    tools: Sequence[Tool],
+    *,
+    engine: Engine | EngineRef | str | None = None,
+    **options: Any,
+) -> EventStream[Event]:
+    """Give the events of the same, lazily; a call of an unknown tool is a single `ErrorEvent`.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: An impossible option.
+    """
+    calls, box = _prepared(tool_calls, tools, engine, options)
+    return EventStream(_tap(calls, box), request_id=box.request_id)
+
+
+def _prepared(
+    tool_calls: Any, tools: Any, engine: Any, options: dict[str, Any]
+) -> tuple[list[ToolCall], Toolbox]:
+    began = time.monotonic()
+    calls = _list_of(ToolCall, "tool_calls", tool_calls)
+    known = _list_of(Tool, "tools", tools)
+    if engine is not None:
+        processes.check_engine(engine)
+    run, problem = sort_run_options(options)
+    request = sort_options(run.request)
+    if problem is not None:
+        raise problem
+    value = None
+    if engine is not None:
+        engine = processes.find(engine)
+        value = processes.locate(engine).engine
+        run = with_engine(run, value)
+        if run.context is None:
+            run = replace(run, context=value.context)
+    request_id = request.request_id or new_request_id()
+    box = toolbox_of(
+        run,
+        value,
+        tool_help.with_help(known),
+        engine=engine,
+        request_id=request_id,
+        ends_at=began + request.times.get("deadline", math.inf),
+        metadata={**(request.telemetry_metadata or {}), "request_id": request_id},
+    )
+    return calls, box
+
+
+def _list_of(kind: type, name: str, given: Any) -> list[Any]:
+    if not isinstance(given, (list, tuple)):
+        raise TypeError(f"{name} must be a list, not {type(given).__name__}")
+    for place, item in enumerate(given):
+        if not isinstance(item, kind):
+            raise TypeError(f"{name}[{place}] must be a {kind.__name__}, not {type(item).__name__}")
+    return list(given)
+
+
+def _tap(calls: list[ToolCall], box: Toolbox) -> RunTap:
+    run = Run()
+    run.begin(_events(run, calls, box))
+    return RunTap(run)
+
+
+def _events(run: Run, calls: list[ToolCall], box: Toolbox) -> Generator[Any, None, None]:
+    yield GATE
+    if run.closed or not calls:
+        return
+    if (unknown := box.unknown(calls)) is not None:
+        yield ErrorEvent(error=unknown_tool(unknown))
+        return
+    batch = Batch(box, calls)
+    if not run.work_on(batch):
+        return
+    while (events := batch.take()) is not None:
+        yield from events
