@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+import structlog
 
 GRACE = 2.0  # seconds that what has been asked to end is given to do so
 SHARED_THREADS = ("beam-timer", "beam-runtime", "pytest_timeout", "asyncio_", "ThreadPoolExecutor")
@@ -56,6 +57,7 @@ def nothing_left_behind(request):
         yield
     finally:
         logging.getLogger().removeHandler(errors)
+        structlog.reset_defaults()  # the command line configures it, for its own process
     if request.node.stash.get(_failed, False):
         return  # one failure is enough, and a failed test may keep anything alive
     if not _excused(request, "logs_errors") and errors.records:
