@@ -150,9 +150,7 @@ def test_results_without_a_call(call_id):  # P-25
 
 def test_generated_ids_are_not_sent():  # P-94
     ours = tool_call("call_0", "f", generated_id=True)
-    theirs = ToolCall(
-        id="call_1", name="g", arguments={}, provider_data={"openai": {"generated_id": True}}
-    )
+    theirs = ToolCall(id="call_1", name="g", arguments={}, provider_data={"openai": {"generated_id": True}})
     turns = contents(made(ours, theirs), tool_result("call_0", "0"), tool_result("call_1", "1"))
     assert turns == [
         model(
@@ -207,7 +205,9 @@ def test_every_turn_gets_one():  # P-95
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["gemini-2.5-pro", "gemini-1.5", "gemma-3", "gemini-pro", "my-gemini-3", "x"])
+@pytest.mark.parametrize(
+    "name", ["gemini-2.5-pro", "gemini-1.5", "gemma-3", "gemini-pro", "my-gemini-3", "x"]
+)
 def test_older_models_get_none(name):  # P-95
     assert signatures(tool_call("a"), tool_call("b"), model=name) == [None, None]
 

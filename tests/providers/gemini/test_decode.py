@@ -68,20 +68,22 @@ def test_images():  # P-97
 
 @pytest.mark.parametrize("reason", ["SAFETY", "PROHIBITED_CONTENT"])
 def test_a_blocked_prompt(reason):  # P-99
-    response = decode_generate({
-        "promptFeedback": {"blockReason": reason},
-        "usageMetadata": {"promptTokenCount": 3},
-        "responseId": "r",
-    })
+    response = decode_generate(
+        {
+            "promptFeedback": {"blockReason": reason},
+            "usageMetadata": {"promptTokenCount": 3},
+            "responseId": "r",
+        }
+    )
     assert (response.finish_reason, response.raw_finish_reason) == ("content_filter", reason)
     assert response.provider_data == {"gemini": {"block_reason": reason}}
     assert (response.id, response.output_text, response.usage.input_tokens) == ("r", "", 3)
 
 
 def test_a_filtered_answer_has_no_content():  # P-98
-    response = decode_generate({
-        "candidates": [{"finishReason": "SAFETY", "index": 0, "finishMessage": "no"}]
-    })
+    response = decode_generate(
+        {"candidates": [{"finishReason": "SAFETY", "index": 0, "finishMessage": "no"}]}
+    )
     assert (response.finish_reason, response.output_text) == ("content_filter", "")
     assert response.provider_data == {"gemini": {"finish_message": "no"}}
 
