@@ -52,7 +52,7 @@ class Answer(NamedTuple):
         try:
             raise error
         finally:
-            del self, error  # an exception whose traceback leads back to it would live until collected
+            del self, error  # as in `call`
 
 
 class Waiter(Protocol):
@@ -192,9 +192,13 @@ def call(dest: Pid | Hashable, request: Any, timeout: float = 5.0) -> Any:
     finally:
         if caller is not None:
             caller.waiting_for = None
-    if answer.error is None:
+    error = answer.error
+    if error is None:
         return answer.value
-    return answer.unwrap()
+    try:
+        raise error
+    finally:
+        del answer, error  # an exception whose traceback leads back to it would live until collected
 
 
 def fence(caller: Cell) -> None:
@@ -274,7 +278,10 @@ async def acall(dest: Pid | Hashable, request: Any, timeout: float = 5.0) -> Any
     if isinstance(answer.error, _Told):
         sender.withdraw()
         checkpoint_of(caller)
-    return answer.unwrap()
+    try:
+        return answer.unwrap()
+    finally:
+        del answer
 
 
 class _Told(Exception):

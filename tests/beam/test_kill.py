@@ -310,6 +310,14 @@ def test_a_second_is_the_limit():  # B-74
     assert _cell.ZOMBIE_SECONDS == 1.0
 
 
+def test_a_zombie_that_has_ended_leaves_nothing_in_its_mailbox(lab):  # B-74
+    pid = lab.probe()
+    with held(pid):
+        beam.exit(pid, "kill")
+    pid._cell.thread.join(SOON)
+    assert len(pid._cell.mailbox) == 0  # not even the wake-up it never read
+
+
 # --- interrupters -------------------------------------------------------------------------------------
 
 

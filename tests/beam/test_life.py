@@ -12,7 +12,7 @@ import pykka
 import pytest
 
 from allm_actors import beam
-from allm_actors.beam import _cell
+from allm_actors.beam import _calls, _cell
 from allm_actors.beam import process as process_module
 from allm_actors.beam._names import whereis
 from tests.beam._probe import (
@@ -863,6 +863,39 @@ def test_a_failed_call_leaves_no_cycle_behind(lab):  # B-10
             return weakref.ref(resource)
 
         assert ask()() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("how", ["call", "last moment"])
+def test_the_failure_of_a_call_is_gone_once_handled(lab, monkeypatch, how):  # B-10
+    """An error whose traceback leads back to it would keep the caller's frames until collected."""
+    pid = lab.probe()
+
+    def refuse(process):
+        process.sender.fail(Boom("no"))
+        return beam.NO_REPLY
+
+    def ask():
+        try:
+            beam.call(pid, refuse)
+        except Boom as error:
+            return weakref.ref(error)
+
+    if how == "last moment":
+
+        def late(waiter, timeout):
+            until(lambda: waiter.qsize() == 1)
+            raise queue.Empty
+
+        monkeypatch.setattr(_calls, "wait_for", late)
+    gc.collect()
+    gc.disable()
+    try:
+        ref = ask()
+        monkeypatch.undo()
+        sync(pid)
+        assert ref() is None
     finally:
         gc.enable()
 

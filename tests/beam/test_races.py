@@ -19,7 +19,7 @@ from allm_actors.beam import _calls, _cell, _names, _signals
 from allm_actors.beam import process as process_module
 from allm_actors.beam._cell import Cell, kill, table
 from allm_actors.beam.mailbox import Mailbox, Wake
-from allm_actors.beam.timer import service
+from allm_actors.beam.timer import TimerService, _Timer, service
 from tests.beam._probe import SOON, Gate, InThread, Lab, Probe, leave, run_in, sync, until
 
 pytestmark = [pytest.mark.race, pytest.mark.logs_errors("processes are killed here")]
@@ -138,7 +138,7 @@ class TakesOut:
     def get(self):
         item = self._inner.get()
         if type(item) is _calls.Call:
-            beam.exit(self._cell.pid, "over")
+            self._cell.tell_exit("over")
         return item
 
     def __getattr__(self, name):
@@ -432,6 +432,18 @@ def test_provoked_monitor_of_a_watcher_that_is_killed():  # B-33
         assert beam.info(target)["monitored_by"] == 0
 
 
+def test_forced_kill_of_a_watcher_in_the_middle_of_its_monitor(monkeypatch):  # B-33
+    with fresh() as targets:
+        target = targets.probe()
+        for _ in range(TIMES):
+            with fresh() as lab, monkeypatch.context() as patched:
+                pid = lab.probe()
+                before(patched, _signals, "MonitorRef", lambda: kill(pid._cell))
+                beam.cast(pid, lambda process: beam.monitor(target) and None)
+                pid._cell.thread.join(SOON)
+            assert target._cell.watchers == {}
+
+
 # --- names --------------------------------------------------------------------------------------------
 
 
@@ -537,6 +549,70 @@ def test_provoked_cancel_of_an_interval_against_its_ticks():  # B-50
         while not got.empty():
             assert got.get_nowait() == "tick"
     assert service.count() == 0 or all(timer.dest is not None for timer in list(service._live.values()))
+
+
+def test_forced_cancel_of_an_interval_while_it_fires():  # B-50
+    """
+    1. The timer thread has read one half of a timer: its message, or whom it is for.
+    2. The timer is cancelled, which takes both away.
+    3. The timer thread reads the other half.
+    """
+    own = TimerService()
+
+    class Sly(_Timer):
+        """A timer that is cancelled by the first look at it."""
+
+        __slots__ = ("halves",)
+
+        def __init__(self, dest, message):
+            self.halves = {}
+            super().__init__(7, 0.0, dest, message, 1000.0)
+
+        def _look(self, name):
+            value = self.halves[name]
+            if own._live:
+                own.cancel(self.number)
+            return value
+
+        dest = property(lambda self: self._look("dest"), lambda self, v: self.halves.__setitem__("dest", v))
+        message = property(
+            lambda self: self._look("message"), lambda self, v: self.halves.__setitem__("message", v)
+        )
+
+    got = []
+    timer = Sly(got.append, "tick")
+    own._live[timer.number] = timer
+    own._fire(timer, [])
+    assert got in ([], ["tick"])  # never `None`
+    assert own.count() == 0
+
+
+def test_forced_timer_that_comes_when_the_thread_has_decided_to_end():  # B-111
+    own = TimerService()
+    fired = queue.SimpleQueue()
+
+    class Commands:
+        """Once the thread has found nothing more to do, it is given a timer."""
+
+        def __init__(self, inner):
+            self.inner, self.late = inner, [True]
+
+        def empty(self):
+            nothing = self.inner.empty()
+            if self.late:
+                self.late.pop()
+                own.after(0, fired.put, "late")
+            return nothing
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+    own._commands = Commands(own._commands)
+    own.after(0, fired.put, "first")
+    assert fired.get(timeout=SOON) == "first"
+    own.stop(SOON)
+    assert fired.get(timeout=SOON) == "late"
+    own.stop(SOON)
 
 
 # --- starts -------------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ import textwrap
 import threading
 import time
 
+import pykka
 import pytest
 
 from allm_actors import beam
-from allm_actors.beam import _cell
+from allm_actors.beam import _cell, runtime
+from allm_actors.beam import process as process_module
 from allm_actors.beam.supervisor import ChildSpec, DynamicSupervisor, Supervisor, start_child, which_children
 from tests.beam._probe import SOON, Gate, InThread, Probe, end_of, held, leave, run_in, sync, until
 
@@ -420,6 +422,22 @@ def test_ctrl_c_during_a_start_leaves_no_process_that_nobody_knows(lab):  # B-11
     presser.result()
 
 
+def test_ctrl_c_while_a_thread_starts_leaves_no_process_either(monkeypatch):  # B-114
+    real = threading.Thread.start
+
+    def start(thread):
+        real(thread)
+        if thread.name.startswith("beam-Probe"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    heard = queue.SimpleQueue()
+    with pytest.raises(KeyboardInterrupt):
+        Probe.start(heard, name="nobody's")
+    assert beam.whereis("nobody's") is None
+    assert [pid for pid in beam.processes() if pid.actor_class is Probe] == []
+
+
 # --- forks --------------------------------------------------------------------------------------------
 
 
@@ -454,8 +472,6 @@ def test_a_forked_child_has_no_processes(lab):  # B-113
     ref = beam.send_after(1000, inbox, 1)
 
     def look():
-        import pykka
-
         try:
             beam.call(pid, 1, 1)
         except beam.NoProcess as error:
@@ -499,20 +515,24 @@ def test_a_forked_child_may_start_processes_of_its_own(lab):  # B-113
 
 @forks
 def test_a_fork_while_the_locks_are_held_does_not_deadlock_the_child(lab):  # B-113
-    from allm_actors.beam import runtime
-
     pid = lab.probe()
     release, taken = threading.Event(), threading.Event()
 
     def hold():
-        with _cell.table.lock, runtime._root_lock:
-            taken.set()
-            release.wait(SOON)
+        with _cell.table.lock, runtime._root_lock, process_module._stack_lock:
+            with pykka.ActorRegistry._actor_refs_lock:
+                taken.set()
+                release.wait(SOON)
+
+    def work():
+        signal.alarm(int(SOON))  # a child that deadlocks is ended
+        beam.configure(stack_size=1 << 20)
+        return beam.root().alive, Probe.start(queue.SimpleQueue(), name="n").alive
 
     holder = InThread(hold)
     assert taken.wait(SOON)
     try:
-        text = in_child(lambda: (beam.root().alive, Probe.start(queue.SimpleQueue(), name="n").alive))
+        text = in_child(work)
     finally:
         release.set()
     holder.result()
