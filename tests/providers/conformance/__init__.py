@@ -1,0 +1,1 @@
+"""The bundled providers, run through the conformance suite."""
