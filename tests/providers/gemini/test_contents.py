@@ -108,6 +108,15 @@ def test_adjacent_results_share_a_turn():  # P-92
     ]
 
 
+def test_results_that_are_not_adjacent_stand_apart():  # P-92
+    calls = made(tool_call("c1"), tool_call("c2", "g"))
+    assert contents(calls, tool_result("c1", "1"), "wait", tool_result("c2", "2"))[1:] == [
+        user(response("f", "1", "c1")),
+        user({"text": "wait"}),
+        user(response("g", "2", "c2")),
+    ]
+
+
 # --- names and ids --------------------------------------------------------------------------------------
 
 

@@ -53,6 +53,11 @@ def test_streamed_arguments_in_a_whole_body_leave_the_body_alone():  # P-100, P-
     assert response.raw == before
 
 
+def test_a_call_that_never_ends_keeps_what_it_got():  # P-100
+    pieces = call(None, partialArgs=[{"jsonPath": "$.a", "stringValue": "x"}], willContinue=True)
+    assert whole(call("f", willContinue=True), pieces).tool_calls[0].arguments == {"a": "x"}
+
+
 def test_the_candidate_with_index_0_counts():  # P-97
     bodies = [answer("b", index=1), answer("a", index=0, finish="STOP")]
     both = {"candidates": [each["candidates"][0] for each in bodies]}

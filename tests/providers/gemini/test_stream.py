@@ -266,6 +266,13 @@ def test_a_call_that_never_ends_keeps_what_it_got():  # P-100
     assert fold(events).tool_calls[0].arguments == {"a": "x"}
 
 
+@pytest.mark.parametrize("more", [False, None, 1, "true"])
+def test_only_true_says_that_more_will_follow(more):  # P-100
+    last = pieces("x", more=False, willContinue=more)
+    events = stream(answer(call("f", willContinue=True), last, pieces("y")), answer(finish="STOP"))
+    assert [made.arguments for made in fold(events).tool_calls] == [{"a": "x"}]
+
+
 def test_ids_tell_open_calls_apart():  # P-100, P-47
     events = stream(
         answer(call("f", id="c1", willContinue=True), call("g", id="c2", willContinue=True)),
@@ -409,6 +416,13 @@ def test_the_finish_message_is_kept():  # P-98
     *_, last = stream(told)
     assert last.provider_data == {"gemini": {"finish_message": "Because of [REDACTED]."}}
     assert fold(stream(told)).provider_data == last.provider_data
+
+
+def test_a_finish_message_may_come_alone():  # P-98
+    told = {"candidates": [{"finishMessage": "late"}]}
+    assert fold(stream(answer("x", finish="STOP"), told)).provider_data == {
+        "gemini": {"finish_message": "late"}
+    }
 
 
 def test_a_blocked_prompt_is_an_orderly_end():  # P-99, P-49
