@@ -20,7 +20,7 @@ import structlog
 from allm_actors import beam
 from allm_actors.beam._cell import kill
 from allm_actors.beam.runtime import task_supervisor
-from allm_actors.chat._calls import settle_without_policy, span_of, tool_error
+from allm_actors.chat._calls import Failure, settle_without_policy, span_of, tool_error
 from allm_actors.chat._jobs import (
     Claim,
     Expired,
@@ -205,7 +205,7 @@ class BatchProcess(beam.Process):
         """Have a process of its own ask the policy and encode; without anybody's code it is done here."""
         job.claim = Claim(self._send)
         if self._box.runs_own_code_only:
-            self._note(job, settled(self._box, job, error))
+            self._note(job, settled(self._box, job, Failure(error)))
             return
         job.elsewhere = True
         try:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DefaultExecutor",
+    "Failure",
     "Toolbox",
     "execute",
     "settle",
@@ -121,11 +122,18 @@ class Toolbox:
 # --- running ------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The outcome of a call that failed. Not the error itself: that a handler may return like any value."""
+
+    error: ToolError
+
+
 def execute(box: Toolbox, call: ToolCall, ctx: ToolContext) -> Any:
     """Run the handler of a call.
 
     Returns:
-        What it returned, or the `ToolError` it came to.
+        What it returned, or the `Failure` it came to.
 
     Raises:
         beam.Exit: The process was told to exit.
@@ -133,14 +141,16 @@ def execute(box: Toolbox, call: ToolCall, ctx: ToolContext) -> Any:
     tool = box.tools[call.name]
     try:
         _check_arguments(tool, call)
-        return _judged(call, box.executor.execute(tool, copy.deepcopy(call.arguments), ctx))
-    except ToolError as error:
-        return _completed(tool, call, error)
-    except Exception as error:  # noqa: BLE001  somebody's handler
-        return tool_error(call, "handler_raised", f"{call.name} raised {_in_words(error)}", error)
-    except BaseException as error:  # noqa: BLE001  a handler that wants to exit ends its call, not the run
+        value = box.executor.execute(tool, copy.deepcopy(call.arguments), ctx)
+        error = _problem(call, value)
+    except ToolError as raised:
+        error = _completed(tool, call, raised)
+    except Exception as raised:  # noqa: BLE001  somebody's handler
+        error = tool_error(call, "handler_raised", f"{call.name} raised {_in_words(raised)}", raised)
+    except BaseException as raised:  # noqa: BLE001  a handler that wants to exit ends its call, not the run
         beam.checkpoint()
-        return tool_error(call, "handler_exit", f"{call.name} ended with {_in_words(error)}", error)
+        error = tool_error(call, "handler_exit", f"{call.name} ended with {_in_words(raised)}", raised)
+    return value if error is None else Failure(error)
 
 
 def tool_error(
@@ -173,8 +183,8 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}... ({len(text)} characters)"
 
 
-def _judged(call: ToolCall, value: Any) -> Any:
-    """What a handler returned, if it may return that."""
+def _problem(call: ToolCall, value: Any) -> ToolError | None:
+    """What is wrong with what a handler returned."""
     if inspect.isawaitable(value) or inspect.isgenerator(value) or inspect.isasyncgen(value):
         if inspect.iscoroutine(value):
             value.close()  # else Python warns that nobody awaited it
@@ -188,7 +198,7 @@ def _judged(call: ToolCall, value: Any) -> Any:
             f"{call.name} halted with {value.reason!r}, a reason of the library's own: pick another",
             reserved_halt_reason=value.reason,
         )
-    return value
+    return None
 
 
 def _completed(tool: Tool, call: ToolCall, error: ToolError) -> ToolError:
@@ -214,25 +224,27 @@ def settle(box: Toolbox, call: ToolCall, outcome: Any) -> list[Event]:
     Raises:
         beam.Exit: The process was told to exit.
     """
-    if not isinstance(outcome, ToolError):
+    if isinstance(outcome, Failure):
+        error = outcome.error
+    else:
         try:
-            return [
-                ToolExecutionCompleted(id=call.id, name=call.name, result=outcome),
-                _said(box, call, outcome),
-            ]
-        except ToolError as error:
-            outcome = error
-    completed = ToolExecutionCompleted(id=call.id, name=call.name, result=outcome)
-    events = [completed, _decided(box, call, outcome)]
-    _forget_frames(outcome)
+            return [_ended(call, outcome), _said(box, call, outcome)]
+        except ToolError as failed:
+            error = failed
+    events = [_ended(call, error), _decided(box, call, error)]
+    _forget_frames(error)
     return events
+
+
+def _ended(call: ToolCall, result: Any) -> Event:
+    return ToolExecutionCompleted(id=call.id, name=call.name, result=result)
 
 
 def settle_without_policy(call: ToolCall, error: ToolError) -> list[Event]:
     """The two events of a call whose batch or process was ended from outside: a halt, nobody asked."""
     content = plain_error(error)
     return [
-        ToolExecutionCompleted(id=call.id, name=call.name, result=error),
+        _ended(call, error),
         ToolHalt(tool_call_id=call.id, reason="tool_error", result=None, content=content, error=error),
     ]
 

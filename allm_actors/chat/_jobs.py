@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from allm_actors import beam
-from allm_actors.chat._calls import execute, settle, settle_without_policy, span_of, tool_error
+from allm_actors.chat._calls import Failure, execute, settle, settle_without_policy, span_of, tool_error
 from allm_actors.chat.encoding import encode_error, plain_error, said
 from allm_actors.data import ToolExecutionCompleted, ToolExecutionStarted, ToolResultEncoded
 from allm_actors.engine import ToolContext
@@ -142,7 +142,7 @@ def perform(box: Toolbox, job: Job, claim: Claim, parent: telemetry.Span | None,
     if (send := claim.take()) is None:
         _ended_late(box, call, claim, span, began)
         return
-    send(Settled(job.index, settled(box, job, timeout(box, call, limit) if late else outcome)))
+    send(Settled(job.index, settled(box, job, Failure(timeout(box, call, limit)) if late else outcome)))
 
 
 def _context(box: Toolbox, job: Job, deadline: float) -> ToolContext:
@@ -174,7 +174,7 @@ def settle_later(box: Toolbox, job: Job, error: ToolError) -> None:
     """Settle a call whose own process is gone or given up."""
     send = job.claim.take()
     if send is not None:
-        send(Settled(job.index, settled(box, job, error)))
+        send(Settled(job.index, settled(box, job, Failure(error))))
 
 
 def settled(box: Toolbox, job: Job, outcome: Any) -> list[Event]:
@@ -188,7 +188,8 @@ def settled(box: Toolbox, job: Job, outcome: Any) -> list[Event]:
         events = settle_without_policy(call, failed)
     if job.span is not None:
         result = events[0].result if isinstance(events[0], ToolExecutionCompleted) else None
-        job.span.stop(error=result if isinstance(result, ToolError) else None, result=result)
+        error = result if isinstance(result, ToolError) and result is not outcome else None
+        job.span.stop(error=error, result=result)
     return events
 
 

@@ -45,7 +45,9 @@ class Rig:
             contexts.append(context)
 
         self.adapter = Fake(scripts=list(scripts), on_request=seen)
-        self.engine = allm.Engine(**{"adapter": self.adapter, "model": "m", "retry": None, "tools": list(tools), **fields})
+        self.engine = allm.Engine(
+            **{"adapter": self.adapter, "model": "m", "retry": None, "tools": list(tools), **fields}
+        )
 
     @property
     def sent(self):
