@@ -1,4 +1,4 @@
-"""The lane: where events wait for the one consumer that reads them.
+"""The lane, where events wait for the one consumer that reads them; the latch, which any number wait for.
 
 A lane belongs to its consumer. One stream may have it to itself, or many streams may share it: then each item
 says whose it is, and each stream keeps its own count of what it may still send.
@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from typing import Any
 
 
@@ -69,6 +70,53 @@ class Lane:
             finally:
                 if self.waiter is waiter:
                     self.waiter = None
+
+
+class Latch:
+    """Something that happens once, and whoever waits for it: any number of threads and coroutines.
+
+    Attributes:
+        happened: Whether it has; never taken back.
+    """
+
+    __slots__ = ("_news", "_waiters", "happened")
+
+    def __init__(self) -> None:
+        self.happened = False
+        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._waiters: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = (
+            queue.SimpleQueue()
+        )
+
+    def set(self, _what: object = None) -> None:
+        """Say that it has happened, and wake everybody; from any thread."""
+        self.happened = True
+        self._news.put(None)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                loop, arrived = self._waiters.get_nowait()
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    loop.call_soon_threadsafe(_arrive, arrived)
+
+    def wait(self, deadline: float) -> bool:
+        """Wait for it, until `deadline` on the monotonic clock; whether it happened."""
+        if not self.happened:
+            with contextlib.suppress(queue.Empty):
+                # Handed on to the next thread that waits.
+                self._news.put(self._news.get(timeout=max(0.0, deadline - time.monotonic())))
+        return self.happened
+
+    async def await_(self, deadline: float) -> bool:
+        """The same without blocking the event loop."""
+        loop = asyncio.get_running_loop()
+        arrived = loop.create_future()
+        # Here a waiter is declared, then the flag looked at; `set` raises the flag, then looks for waiters.
+        self._waiters.put((loop, arrived))
+        if not self.happened:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    await arrived
+        return self.happened
 
 
 def _arrive(arrived: asyncio.Future[None]) -> None:

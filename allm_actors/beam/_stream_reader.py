@@ -10,12 +10,9 @@ Guarantees:
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
 import math
 import os
-import queue
 import threading
 import time
 import weakref
@@ -24,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from allm_actors.beam._check import seconds
 from allm_actors.beam._current import current_process
 from allm_actors.beam._event_queue import END, End, EventQueue, Failed
-from allm_actors.beam._lane import Lane
+from allm_actors.beam._lane import Latch
 from allm_actors.beam._signals import exit as send_exit
 from allm_actors.beam._signals import monitor
 from allm_actors.beam.pid import Down, NoProcess, ProcessExit
@@ -70,7 +67,7 @@ class StreamReader:
         self._events = EventQueue(window)
         self._close_timeout = close_timeout
         self._pid: Pid | None = None
-        self._dead = Lane()  # holds an item once the process is dead
+        self._dead = Latch()
         self._opening = threading.RLock()
         self._reading = threading.Lock()
         self._pending: Any = None
@@ -171,7 +168,7 @@ class StreamReader:
             self._pid = pid
             finalizer = weakref.finalize(self, self._events.halt)
             finalizer.atexit = False  # at exit the runtime ends all processes, in order
-            monitor(pid, to=self._dead.put)
+            monitor(pid, to=self._dead.set)
 
     # --- closing --------------------------------------------------------------------------------------
 
@@ -214,9 +211,7 @@ class StreamReader:
         if pid is None:
             return True
         # Not a checkpoint: a consumer that was told to exit still leaves its stream in order.
-        try:
-            self._dead.items.put(self._dead.items.get(timeout=max(0.0, deadline - time.monotonic())))
-        except queue.Empty:
+        if not self._dead.wait(deadline):
             return False
         thread = pid._cell.thread
         if thread is not None and thread is not threading.current_thread() and not pid._cell.killed:
@@ -224,12 +219,7 @@ class StreamReader:
         return True
 
     async def _adeath(self) -> bool:
-        if self._pid is None:
-            return True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._close_timeout):
-                await self._dead.arrival()
-        return not self._dead.items.empty()
+        return self._pid is None or await self._dead.await_(time.monotonic() + self._close_timeout)
 
     def __enter__(self) -> Self:
         return self

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from allm_actors.beam._check import seconds
 from allm_actors.beam._event_queue import END, HALTED, SKIP, End, EventQueue, Failed, Skip
-from allm_actors.beam._lane import Lane
+from allm_actors.beam._lane import Lane, Latch
 from allm_actors.beam._log import log
 from allm_actors.beam._signals import demonitor, monitor
 from allm_actors.beam._stream_reader import StreamReader
@@ -47,6 +47,7 @@ __all__ = [
     "EventQueue",
     "Failed",
     "Lane",
+    "Latch",
     "Skip",
     "StreamActor",
     "StreamReader",

@@ -14,10 +14,8 @@ Guarantees:
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
-import queue
 import threading
 import time
 import weakref
@@ -27,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from allm_actors import beam
 from allm_actors.beam.mailbox import wait_for
-from allm_actors.beam.stream import SKIP, EventQueue, Lane
+from allm_actors.beam.stream import SKIP, EventQueue, Lane, Latch
 from allm_actors.data import ErrorEvent, MessageCompleted
 from allm_actors.streaming._inband import Gate, Raised
 
@@ -98,7 +96,7 @@ class _Feed:
         self.passes = passes
         self.last = last
         self.pid: beam.Pid | None = None
-        self.gone = Lane()  # holds an item once the process is dead
+        self.gone = Latch()  # set once the process is dead
         self.pending: deque[Any] = deque()
         self.said_last = False
 
@@ -113,7 +111,7 @@ class _Feed:
             nobody: Any = None
             self.queue.on_down(beam.Down(nobody, None, "noproc", None))
         else:
-            beam.monitor(pid, to=self.gone.put)
+            beam.monitor(pid, to=self.gone.set)
 
     def halt(self) -> None:
         self.queue.halt()
@@ -121,22 +119,11 @@ class _Feed:
 
     def wait(self, deadline: float) -> bool:
         """Wait until its process is gone, on the monotonic clock; whether it was in time."""
-        if self.pid is None:
-            return True
-        try:
-            self.gone.items.put(self.gone.items.get(timeout=max(0.0, deadline - time.monotonic())))
-        except queue.Empty:
-            return False
-        return True
+        return self.pid is None or self.gone.wait(deadline)
 
     async def await_(self, deadline: float) -> bool:
         """The same without blocking the loop."""
-        if self.pid is None:
-            return True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                await self.gone.arrival()
-        return not self.gone.items.empty()
+        return self.pid is None or await self.gone.await_(deadline)
 
     def kill(self) -> None:
         if self.pid is not None:

@@ -902,6 +902,23 @@ def test_aclose_and_leaving_async_with_halt():
     run(main)
 
 
+def test_a_reader_and_whoever_closes_wait_for_the_same_end():
+    """B-115: neither keeps the other from hearing of it."""
+
+    async def main():
+        pipe = Pipe([1])
+        stream = reader(pipe, interrupt=pipe.interrupt, close_timeout=5)
+        assert await stream.__anext__() == 1
+        waiting = asyncio.create_task(stream.atake())
+        await asyncio.sleep(0)
+        async with asyncio.timeout(2):
+            await asyncio.gather(stream.aclose(), stream.aclose())
+            assert await waiting is END
+        assert not stream.pid.alive
+
+    run(main)
+
+
 def test_a_cancelled_wait_halts_nothing():
     """B-115"""
 
