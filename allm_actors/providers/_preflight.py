@@ -98,18 +98,25 @@ def encode(body: Any) -> bytes:
 def _unwritable(value: Any, path: tuple[str | int, ...]) -> Iterator[FieldError]:
     if isinstance(value, dict):
         for name, item in value.items():
+            if isinstance(name, str) and not _is_unicode(name):
+                yield FieldError((*path, repr(name)), "not_unicode")
             yield from _unwritable(item, (*path, name))
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             yield from _unwritable(item, (*path, index))
     elif isinstance(value, float) and not math.isfinite(value):
         yield FieldError(path, "not_finite")
-    elif (
-        isinstance(value, str)
-        and not value.isascii()
-        and "\ufffd" in value.encode("utf-8", "replace").decode()
-    ):
+    elif isinstance(value, str) and not _is_unicode(value):
         yield FieldError(path, "not_unicode")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8: half of a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def find_key(adapter: HttpAdapter, call: CallContext) -> SecretStr | None:

@@ -22,6 +22,7 @@ from allm_actors.data import Request, StreamCollector, user
 from allm_actors.engine import CallContext
 from allm_actors.errors import AdapterError, AllmError, EngineError, StreamError, ValidationError
 from allm_actors.providers import OpenAI
+from allm_actors.providers._preflight import encode
 from allm_actors.providers.openai._wire import OpenAIWire
 from allm_actors.testing import FakeServer, Reply
 from tests.providers._net import HOST, Certificates, post, raw_server, read_request
@@ -213,6 +214,18 @@ def test_a_number_json_does_not_have_is_refused(value):
 
     assert caught.value.reason == "invalid_request"
     assert caught.value.errors == [(("temperature",), "not_finite")]
+
+
+def test_a_text_that_is_no_unicode_is_refused_with_its_place():
+    """P-9."""
+    request = Request(messages=[user("fine \ufffd"), user("half \ud83d")], model="m")
+    with pytest.raises(ValidationError) as caught:
+        OpenAI(base_url="http://h/v1").connect().stream(request, call())
+    with pytest.raises(ValidationError) as of_a_name:
+        encode({"a": [{"\udcff": 1}]})
+
+    assert caught.value.errors == [(("messages", 1, "content"), "not_unicode")]
+    assert of_a_name.value.errors == [(("a", 0, r"'\udcff'"), "not_unicode")]
 
 
 def test_a_missing_key_raises_at_the_call_and_sends_nothing(monkeypatch):
