@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +23,9 @@ Fault = Literal["stall", "drop", "end", "truncate", "malformed"]
 
 Framing = Literal["chunked", "length", "close"]
 
+_FAULTS: Final = get_args(Fault)
+_FRAMINGS: Final = get_args(Framing)
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -38,6 +41,10 @@ class Reply:
     Reply(status=429, headers={"retry-after": "2"})       # an error answer
     Reply(frames=[{"choices": []}, "[DONE]"])             # exactly these events
     ```
+
+    Raises:
+        TypeError: A text, status or time of the wrong type.
+        ValueError: A fault or framing there is not, an impossible status or time.
     """
 
     text: str = ""
@@ -91,6 +98,27 @@ class Reply:
     fault: Fault | None = None
     after: int = 0
     """After how many pieces of the body the fault comes; -1: before the headers (stall and drop)."""
+
+    def __post_init__(self) -> None:
+        # A misspelt fault that never comes would make a test pass that tests nothing.
+        if not isinstance(self.text, str):
+            raise TypeError(f"text must be str, not {type(self.text).__name__}")
+        if self.fault is not None and self.fault not in _FAULTS:
+            raise ValueError(f"fault must be one of {', '.join(_FAULTS)}; not {self.fault!r}")
+        if self.framing not in _FRAMINGS:
+            raise ValueError(f"framing must be one of {', '.join(_FRAMINGS)}; not {self.framing!r}")
+        if isinstance(self.status, bool) or not isinstance(self.status, int):
+            raise TypeError(f"status must be a whole number, not {type(self.status).__name__}")
+        if not 100 <= self.status <= 999:  # noqa: PLR2004
+            raise ValueError(f"status must have three digits, not {self.status}")
+        for name in ("delay", "chunk_delay", "heartbeat"):
+            seconds = getattr(self, name)
+            if seconds is None and name == "heartbeat":
+                continue
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+                raise TypeError(f"{name} must be a number of seconds, not {type(seconds).__name__}")
+            if not seconds >= 0:
+                raise ValueError(f"{name} must not be below zero, got {seconds!r}")
 
     def text_pieces(self) -> list[str]:
         """The text as a stream sends it."""

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from allm_actors.testing._reply import Reply
 from allm_actors.testing._session import Session
@@ -46,6 +46,9 @@ class FakeServer:
             gives one of these.
         default: The answer to every request for which the script has none.
         tls: The context of a TLS server, with its certificate; plain HTTP without.
+
+    Raises:
+        TypeError: An answer that is none of these, or a script that is one string.
     """
 
     def __init__(
@@ -55,8 +58,10 @@ class FakeServer:
         default: Scripted | Callable[[ReceivedRequest], Scripted] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._script = list(script)
-        self._default = default
+        if isinstance(script, str):
+            raise TypeError("script must be a list of answers, not one string (one for all: default=)")
+        self._script = [_scripted(answer) for answer in script]
+        self._default = None if default is None else _scripted(default)
         self._tls = tls
         self._changed = threading.Condition()
         self._requests: list[ReceivedRequest] = []
@@ -124,8 +129,9 @@ class FakeServer:
 
     def add(self, *replies: Scripted | Callable[[ReceivedRequest], Scripted]) -> None:
         """Append answers to the script."""
+        checked = [_scripted(reply) for reply in replies]
         with self._changed:
-            self._script.extend(replies)
+            self._script.extend(checked)
 
     def resume(self) -> None:
         """Let every reply that stalls go on."""
@@ -203,4 +209,13 @@ class FakeServer:
                 scripted = scripted(request)
             except Exception as error:  # noqa: BLE001  the client shall hear of it
                 return Reply(f"the script raised {error!r}", status=500)
+        if not isinstance(scripted, Reply | str):
+            return Reply(f"the script gave {type(scripted).__name__}, not a Reply or a string", status=500)
         return Reply(scripted) if isinstance(scripted, str) else scripted
+
+
+def _scripted(answer: Any) -> Any:
+    """The answer, if it is one."""
+    if isinstance(answer, Reply | str) or callable(answer):
+        return answer
+    raise TypeError(f"an answer must be a Reply, a string or a function, not {type(answer).__name__}")

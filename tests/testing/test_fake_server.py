@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import re
 import socket
 import ssl
 import threading
@@ -380,3 +381,39 @@ def test_waiting_has_a_deadline():
     with FakeServer() as server:
         with pytest.raises(TimeoutError):
             server.wait_for_requests(1, timeout=0.01)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"fault": "drops"}, "fault must be one of stall, drop, end, truncate, malformed; not 'drops'"),
+        ({"framing": "none"}, "framing must be one of chunked, length, close; not 'none'"),
+        ({"status": "503"}, "status must be a whole number, not str"),
+        ({"status": 20}, "status must have three digits, not 20"),
+        ({"delay": -1}, "delay must not be below zero, got -1"),
+        ({"chunk_delay": "1"}, "chunk_delay must be a number of seconds, not str"),
+        ({"text": 3}, "text must be str, not int"),
+    ],
+)
+def test_a_reply_that_cannot_be_given_is_refused_where_it_is_written(fields, said):
+    with pytest.raises((TypeError, ValueError), match=re.escape(said)):
+        Reply(**fields)
+
+
+def test_what_is_no_answer_is_refused_by_the_script():
+    with pytest.raises(TypeError, match="not one string"):
+        FakeServer(script="hello")
+    with pytest.raises(TypeError, match="not int"):
+        FakeServer(script=["hello", 3])
+    with pytest.raises(TypeError, match="not dict"):
+        FakeServer(default={})
+    with FakeServer() as server, pytest.raises(TypeError, match="not NoneType"):
+        server.add(None)
+
+
+def test_a_function_that_gives_no_answer_is_an_answer_that_says_so(connect):
+    with FakeServer(script=[lambda _request: 3]) as server:
+        response = ask(connect(server))
+
+        assert response.status == 500
+        assert b"the script gave int" in response.read()
