@@ -172,6 +172,8 @@ def test_a_failure_in_mid_answer_keeps_what_was_said(run, server):
         (("--provider", "openai", "Hi"), "--model"),
         (("--provider", "openai", "--model", "gpt-4o-mini", "Hi"), "OPENAI_API_KEY"),
         (("--base-url", "http://127.0.0.1:9/v1", "--model", "m", ""), "prompt is empty"),
+        (("--provider", "fake", "--temperature", "9", "Hi"), "invalid request: temperature: out of range"),
+        (("--provider", "fake", "half \udcff"), "messages.0.content: not unicode"),
         (("--base-url", "ftp://127.0.0.1/v1", "--model", "m", "Hi"), "base_url"),
         (("--provider", "local", "--model", "/nonexistent/model.gguf", "Hi"), "/nonexistent/model.gguf"),
     ],
@@ -257,6 +259,13 @@ def test_closed_standard_streams_are_an_error_not_a_traceback(server):
 
     assert code == 1
     assert "no prompt" in err or "prompt is empty" in err
+
+
+def test_without_a_standard_output_it_says_so(server):
+    server.add("Never seen.")
+    code, _, err = run_process(*against(server, "Hi"), preexec_fn=lambda: os.close(1))
+
+    assert (code, err) == (1, "allm-actors: standard output is closed\n")
 
 
 def test_without_the_extra_it_says_what_to_install():

@@ -23,7 +23,7 @@ from allm_actors.cli._meter import Meter
 from allm_actors.cli._providers import open_engine
 from allm_actors.cli._terminal import one_line, printable, write
 from allm_actors.data import ErrorEvent, Message, MessageCompleted, TextDelta
-from allm_actors.errors import AdapterError, AllmError, EngineError
+from allm_actors.errors import AdapterError, AllmError, EngineError, ValidationError
 from allm_actors.streaming import StreamRunner
 
 if TYPE_CHECKING:
@@ -151,6 +151,9 @@ def _text_of(error: Exception) -> str:
             f"{'.'.join(map(str, problem['loc'])) or error.title}: {problem['msg']}"
             for problem in error.errors(include_url=False, include_input=False)
         )
+    if isinstance(error, ValidationError) and error.errors:
+        problems = "; ".join(f"{'.'.join(map(str, path))}: {reason}" for path, reason in error.errors)
+        return f"{error.reason}: {problems}".replace("_", " ")
     return str(error) or type(error).__name__
 
 

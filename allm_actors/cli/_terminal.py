@@ -42,8 +42,14 @@ def one_line(text: str) -> str:
 
 
 def write(text: str) -> None:
-    """Write to standard output at once, as far as its encoding goes."""
+    """Write to standard output at once, as far as its encoding goes.
+
+    Raises:
+        OSError: There is none, or it takes no more.
+    """
     out = sys.stdout
+    if out is None:
+        raise OSError("standard output is closed")
     encoding = out.encoding or "utf-8"
     out.write(text.encode(encoding, "replace").decode(encoding))
     out.flush()
