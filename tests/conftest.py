@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 
+import hypothesis
 import pytest
 import structlog
 
@@ -18,6 +19,11 @@ SHARED_THREADS = ("beam-timer", "beam-runtime", "pytest_timeout", "asyncio_", "T
 SHARED_PROCESSES = ("beam.root", "beam.tasks")
 
 _failed = pytest.StashKey[bool]()
+
+
+# A machine under load may take its time for one example: no test fails by the clock alone.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_configure(config):
