@@ -178,7 +178,8 @@ def main():
     print(f"{os.cpu_count()} cores, {chunks} chunks, best of {ROUNDS}, CPU time of the reading process")
     print(f"requests.iter_lines + json.loads   {least * 1e6:7.2f} us a chunk")
     print(
-        f"stream_generate over OpenAI        {mine * 1e6:7.2f} us a chunk = {ratio:.2f} floors (<= {MOST_FLOORS})"
+        f"stream_generate over OpenAI        {mine * 1e6:7.2f} us a chunk"
+        f" = {ratio:.2f} floors (<= {MOST_FLOORS})"
     )
     print(f"  ... a tenth as long              {short * 1e6:7.2f} us a chunk")
     print(
