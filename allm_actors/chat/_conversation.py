@@ -173,7 +173,9 @@ class Conversation:
         return result.model_copy(update={"pass_1_halted_reason": reason})
 
     def _next(self, chosen: Pass, thread: Thread) -> Generator[Any, None, OpenTurn | None]:
-        """Open a later turn; if that fails, an error event says why."""
+        """Open a later turn; if that fails, an error event says why. `None`, too, once the run is closed."""
+        if self.run.closed:
+            return None
         try:
             turn = self._open(chosen, thread)
         except AllmError as error:

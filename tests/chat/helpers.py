@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+import weakref
 from contextlib import contextmanager
 
 import allm_actors as allm
@@ -38,11 +39,13 @@ class Rig:
     """An engine over a script, and the requests it was sent."""
 
     def __init__(self, *scripts, tools=(), **fields):
-        requests, contexts = self.requests, self.contexts = [], []
+        self.requests, self.contexts = [], []
+        weak = weakref.ref(self)  # the adapter's processes hold what is below, and end with the adapter
 
-        def seen(request, context):  # holds no rig: the adapter's processes hold it, and end with the adapter
-            requests.append(request)
-            contexts.append(context)
+        def seen(request, context):
+            if (rig := weak()) is not None:
+                rig.requests.append(request)
+                rig.contexts.append(context)
 
         self.adapter = Fake(scripts=list(scripts), on_request=seen)
         self.engine = allm.Engine(
@@ -86,10 +89,10 @@ class Stuck:
     def __init__(self, *, heeds=True, value="late"):
         self.entered, self.go, self.left = threading.Event(), threading.Event(), threading.Event()
         self.heeds, self.value = heeds, value
-        self.context = None
+        self.cancelled = threading.Event()
 
     def __call__(self, arguments, ctx):
-        self.context = ctx
+        self.cancelled = ctx.cancelled
         self.entered.set()
         try:
             limit = time.monotonic() + SOON
