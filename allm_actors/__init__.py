@@ -25,12 +25,14 @@ from typing import TYPE_CHECKING, Any, Final
 from allm_actors._version import __version__
 
 if TYPE_CHECKING:
-    from allm_actors import beam, errors, events, keys, providers, telemetry, testing, validate
+    from allm_actors import beam, errors, events, keys, messages, providers, telemetry, testing, validate
     from allm_actors.chat import (
         AskUser,
         Continue,
         Halt,
         Session,
+        SessionHandle,
+        SessionStream,
         StreamReducer,
         ToolBatch,
         chat,
@@ -130,6 +132,8 @@ __all__ = [
     "Retry",
     "Runner",
     "Session",
+    "SessionHandle",
+    "SessionStream",
     "StepResult",
     "StreamCollector",
     "StreamHandle",
@@ -154,6 +158,7 @@ __all__ = [
     "generate",
     "json_schema",
     "keys",
+    "messages",
     "open_stream",
     "populate_costs",
     "providers",
@@ -183,6 +188,8 @@ _HOMES: Final = {
         "Continue",
         "Halt",
         "Session",
+        "SessionHandle",
+        "SessionStream",
         "StreamReducer",
         "ToolBatch",
         "chat",
@@ -255,7 +262,7 @@ _HOMES: Final = {
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES: Final = frozenset(
-    {"beam", "errors", "events", "keys", "providers", "telemetry", "testing", "validate"}
+    {"beam", "errors", "events", "keys", "messages", "providers", "telemetry", "testing", "validate"}
 )
 
 
