@@ -81,6 +81,40 @@ class OnItsWay:
         self.active = True
 
 
+class Interrupter:
+    """Ends a blocking call from another thread: run at most once, and never after it was taken back."""
+
+    __slots__ = ("_running", "_todo")
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self._todo = [callback]
+        self._running = threading.RLock()
+
+    def run(self, cell: Cell) -> None:
+        """Run the callback, unless somebody else did, does, or took it back."""
+        if not self._running.acquire(blocking=False):
+            return
+        try:
+            callback = self._todo.pop()
+        except IndexError:
+            return
+        else:
+            _guarded(callback, cell, "interrupter.failed")
+        finally:
+            self._running.release()
+
+    def take_back(self) -> None:
+        """Have it never run; if it is running, wait until it is through, which is soon."""
+        try:
+            self._todo.pop()
+        except IndexError:
+            if self._running.acquire(timeout=INTERRUPT_SECONDS):
+                self._running.release()
+
+
+INTERRUPT_SECONDS = 1.0
+"""How long a process waits for an interrupter that is running and is not as quick as it has to be."""
+
 IGNORED = object()
 """What the starter of a process is told that had nothing to do."""
 
@@ -163,7 +197,7 @@ class Cell:
         self.calls: dict[int, Sender] = {}
         self.timers: dict[int, None] = {}
         # what it does just now
-        self.interrupters: dict[int, Callable[[], None]] = {}
+        self.interrupters: dict[int, Interrupter] = {}
         self.parked: queue.SimpleQueue[Any] | None = None
         self.waiting_for: Cell | None = None
         self.state = "starting"
@@ -223,23 +257,22 @@ class Cell:
 
     def interrupt(self) -> None:
         """Run every interrupter, each at most once, in this thread."""
-        for token in list(self.interrupters):
-            callback = self.interrupters.pop(token, None)
-            if callback is not None:
-                _guarded(callback, self, "interrupter.failed")
+        for interrupter in list(self.interrupters.values()):
+            interrupter.run(self)
 
     def add_interrupter(self, callback: Callable[[], None]) -> int:
         """Have `callback` run once when the process is told to exit; at once if it was told already."""
         token = next(_numbers)
-        self.interrupters[token] = callback
-        told = self.killed if self.phase != "run" else self.must_exit
-        if told and self.interrupters.pop(token, None) is not None:
-            _guarded(callback, self, "interrupter.failed")
+        interrupter = self.interrupters[token] = Interrupter(callback)
+        if self.killed if self.phase != "run" else self.must_exit:
+            interrupter.run(self)
         return token
 
     def remove_interrupter(self, token: int) -> None:
-        """Take an interrupter back; it does not run afterwards."""
-        self.interrupters.pop(token, None)
+        """Take an interrupter back: it does not run afterwards; one that is just running is waited for."""
+        interrupter = self.interrupters.pop(token, None)
+        if interrupter is not None:
+            interrupter.take_back()
 
     # --- the end --------------------------------------------------------------------------------------
 

@@ -476,7 +476,16 @@ def launch(
     del process
     if answer is None:
         return cell.pid
-    return _await_birth(cell, answer, limit, starter, parent)
+    try:
+        return _await_birth(cell, answer, limit, starter)
+    except queue.Empty:
+        _call_off(cell, parent)
+        raise StartError("timeout") from None
+    except (Exit, StartError):
+        raise  # told to exit: the process goes on; if it is tied to the starter it hears of the starter's end
+    except BaseException:
+        _call_off(cell, parent)  # nobody would ever know its pid
+        raise
 
 
 def _check_arguments(cls: type[Process], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -569,20 +578,12 @@ def _unborn(cell: Cell, parent: Cell | None, reason: str) -> None:
 
 
 def _await_birth(
-    cell: Cell, answer: queue.SimpleQueue[Any], limit: float, starter: Cell | None, parent: Cell | None
+    cell: Cell, answer: queue.SimpleQueue[Any], limit: float, starter: Cell | None
 ) -> Pid | None:
     try:
         if starter is not None:
             starter.waiting_for = cell
         outcome = wait_for(answer, limit)
-    except queue.Empty:
-        _call_off(cell, parent)
-        raise StartError("timeout") from None
-    except Exit:
-        raise  # the process goes on; if it is tied to the starter it hears of the starter's end
-    except BaseException:
-        _call_off(cell, parent)  # nobody would ever know its pid
-        raise
     finally:
         if starter is not None:
             starter.waiting_for = None

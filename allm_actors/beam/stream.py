@@ -106,9 +106,8 @@ class StreamActor(Process):
     def handle_continue(self, token: Any) -> Stop:  # noqa: ARG002
         """Push every item, until the source ends or something ends the stream."""
         cell = self._cell
+        interrupter = cell.add_interrupter(self._on_exit_signal) if self._interrupt is not None else 0
         try:
-            if self._interrupt is not None:
-                cell.add_interrupter(self._on_exit_signal)
             self._pump(cell)
         except Exit:
             raise
@@ -117,6 +116,8 @@ class StreamActor(Process):
             if cell.must_exit:
                 cell.obey()
             raise self._failed(error) from None
+        finally:
+            cell.remove_interrupter(interrupter)  # before the source is closed, which it must not meet
         if cell.must_exit:
             cell.obey()
         self._outcome = END

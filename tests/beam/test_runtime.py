@@ -406,18 +406,23 @@ def test_ctrl_c_ends_a_program_that_waits_and_its_processes_end_in_order():  # B
 def test_ctrl_c_during_a_start_leaves_no_process_that_nobody_knows(lab):  # B-114
     gate = Gate()
     main = threading.main_thread()
+    done = threading.Event()
 
     def press():
         gate.wait()
         until(lambda: any(f.f_code.co_name == "_await_birth" for f in stack_of(main)))
-        signal.pthread_kill(main.ident, signal.SIGINT)
+        while not done.is_set():  # one that comes just before the thread blocks is seen only with the next
+            signal.pthread_kill(main.ident, signal.SIGINT)
+            done.wait(0.05)
 
     presser = InThread(press)
     try:
         with pytest.raises(KeyboardInterrupt):
             Probe.start(queue.SimpleQueue(), at_birth=gate, name="nobody's")
+        done.set()
         assert beam.whereis("nobody's") is None
     finally:
+        done.set()
         gate.open()
     presser.result()
 
