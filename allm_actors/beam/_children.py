@@ -19,7 +19,7 @@ from allm_actors.beam._log import log
 from allm_actors.beam._signals import exit as send_exit
 from allm_actors.beam._signals import tie, watch
 from allm_actors.beam.mailbox import wait_for
-from allm_actors.beam.pid import Crash, Exit, Pid, Shutdown, SpecError, StartError, describe
+from allm_actors.beam.pid import Crash, Exit, Pid, SpecError, StartError, describe, is_clean, is_word
 from allm_actors.beam.process import Process, launch
 from allm_actors.beam.timer import TimerRef, cancel_timer, send_after
 
@@ -164,7 +164,9 @@ class Run:
         # In the thread that ends the process: takes no lock, calls nobody.
         assert self.pid is not None
         cell = self.pid._cell
-        self.reason = down.reason if down.reason != "noproc" else (cell.exit_reason or "noproc")
+        self.reason = down.reason
+        if is_word(down.reason, "noproc") and cell.exit_reason is not None:
+            self.reason = cell.exit_reason
         if self.on_end is not None:
             self.on_end()
         self.ended.put(None)
@@ -215,11 +217,9 @@ class Run:
         """Log an end on demand that was not as asked for."""
         spec, reason = self.spec, self.reason
         if spec.shutdown == BRUTAL_KILL:
-            asked = reason == "killed"
+            asked = is_word(reason, "killed")
         else:
-            asked = reason == "shutdown" or (
-                spec.restart != "permanent" and (reason == "normal" or isinstance(reason, Shutdown))
-            )
+            asked = is_word(reason, "shutdown") or (spec.restart != "permanent" and is_clean(reason))
         if not asked:
             log.error(
                 "supervisor.shutdown_error",

@@ -25,7 +25,7 @@ from allm_actors.beam._current import current_process
 from allm_actors.beam._lane import Lane
 from allm_actors.beam._log import log
 from allm_actors.beam.mailbox import Wake, wait_for
-from allm_actors.beam.pid import Crash, Exit, Shutdown
+from allm_actors.beam.pid import Crash, Exit, Shutdown, is_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,7 +214,7 @@ class EventQueue:
         Never blocks, from any thread; without effect after another terminal item.
         """
         reason = getattr(down.pid, "exit_reason", None)
-        if down.reason == "noproc" and reason is not None:
+        if is_word(down.reason, "noproc") and reason is not None:
             down = dataclasses.replace(down, reason=reason)  # it died before it was watched
         self._finish(down)
 

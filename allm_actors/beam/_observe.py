@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from allm_actors.beam._cell import Cell, table
 from allm_actors.beam._log import log
+from allm_actors.beam.pid import shown
 from allm_actors.beam.timer import service
 
 if TYPE_CHECKING:
@@ -140,15 +141,14 @@ def tree() -> str:
     roots, below = children_of(_all())
     lines: list[str] = []
 
-    def draw(cell: Cell, head: str, tail: str) -> None:
+    todo = [(root, "", "") for root in reversed(roots)]  # no recursion: who started whom can go deep
+    while todo:
+        cell, head, tail = todo.pop()
         lines.append(head + _line(cell))
-        mine = below.get(cell, [])
-        for child in mine:
-            last = child is mine[-1]
-            draw(child, tail + ("└── " if last else "├── "), tail + ("    " if last else "│   "))
-
-    for root in roots:
-        draw(root, "", "")
+        branch, rest = "└── ", "    "
+        for child in reversed(below.get(cell, [])):
+            todo.append((child, tail + branch, tail + rest))
+            branch, rest = "├── ", "│   "
     return "\n".join(lines)
 
 
@@ -162,7 +162,7 @@ def _line(cell: Cell) -> str:
     if awaited is not None:
         facts.append(f"waits for {awaited.pid}")
     names = cell.names
-    name = f" {names[0]!r}" if names else ""
+    name = f" {shown(names[0])}" if names else ""
     return f"{cell.class_name} {cell.number}{name} ({', '.join(facts)})"
 
 
@@ -178,7 +178,7 @@ def dump() -> None:
     """Log every process with what is known of it, and the stack of its thread, as warnings."""
     for cell in _all():
         record = describe_cell(cell)
-        record = {key: str(value) if key in _AS_TEXT else value for key, value in record.items()}
+        record = {key: shown(value) if key in _AS_TEXT else value for key, value in record.items()}
         log.warning("process.dump", **record, stack=stack_of(cell))
 
 

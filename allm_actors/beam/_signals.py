@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from allm_actors.beam._calls import checkpoint_of, fence, waits_in_a_cycle
@@ -175,9 +177,26 @@ def stop(dest: Pid | Hashable, reason: Any = "normal", timeout: float = math.inf
         if caller is not None:
             caller.waiting_for = None
         unwatch(ref)
-    thread = cell.thread
-    if thread is not None and not cell.killed and thread is not threading.current_thread():
-        thread.join(0.5)  # it has nothing left to do; a stopped process leaves no thread
+    if not cell.killed:
+        join_thread(cell, 0.5)  # it has nothing left to do; a stopped process leaves no thread
+
+
+def join_thread(cell: Cell, timeout: float) -> None:
+    """Wait for the end of a process and of its thread; from its own thread, not at all.
+
+    A process that is just being born has no running thread yet: its death is waited for first.
+    """
+    if cell.thread is threading.current_thread():
+        return
+    deadline = time.monotonic() + timeout
+    if cell.thread is not None:
+        with contextlib.suppress(RuntimeError):  # made, and not started yet
+            cell.thread.join(timeout)
+            return
+    cell.pid.actor_stopped.wait(timeout)
+    if cell.thread is not None:
+        with contextlib.suppress(RuntimeError):  # never started
+            cell.thread.join(max(0.0, deadline - time.monotonic()))
 
 
 # --- links --------------------------------------------------------------------------------------------

@@ -58,8 +58,14 @@ class Crash:
 
     @classmethod
     def of(cls, exception: BaseException) -> Crash:
-        """Make the reason out of a live exception; its traceback is turned into text and cleared."""
-        report = "".join(traceback.format_exception(exception))
+        """Make the reason out of a live exception; its traceback is turned into text and cleared.
+
+        Never raises, whatever the exception is like: a process that could not say why it ended would not end.
+        """
+        try:
+            report = "".join(traceback.format_exception(exception))
+        except BaseException:  # formatting asks the exception, and what it finds need not make sense
+            report = f"{_in_words(exception)} (its traceback cannot be shown)\n"
         drop_frames(exception)
         return cls(exception, report)
 
@@ -76,7 +82,7 @@ def drop_frames(exception: BaseException) -> None:
         if exc is None or id(exc) in seen:
             continue
         seen.add(id(exc))
-        exc.__traceback__ = None
+        BaseException.with_traceback(exc, None)  # no assignment: a frozen class would refuse it
         todo += [exc.__cause__, exc.__context__]
         if isinstance(exc, BaseExceptionGroup):
             todo += exc.exceptions
@@ -186,7 +192,7 @@ class NoProcess(ProcessExit):
 
     def __init__(self, dest: object = None, message: str | None = None) -> None:
         pid = dest if isinstance(dest, Pid) else None
-        super().__init__("noproc", pid, message or f"no process: {dest if pid else repr(dest)}")
+        super().__init__("noproc", pid, message or f"no process: {dest if pid else shown(dest)}")
 
 
 class CallTimeout(ProcessExit):
@@ -250,7 +256,7 @@ class NameTaken(BeamError):
         super().__init__(name, pid)
 
     def __str__(self) -> str:
-        return f"the name {self.name!r} is taken by {self.pid}"
+        return f"the name {shown(self.name)} is taken by {self.pid}"
 
 
 class UnknownName(BeamError):
@@ -261,7 +267,7 @@ class UnknownName(BeamError):
         super().__init__(name)
 
     def __str__(self) -> str:
-        return f"no process is registered under the name {self.name!r}"
+        return f"no process is registered under the name {shown(self.name)}"
 
 
 class NotAProcess(BeamError):
@@ -344,16 +350,21 @@ def describe(reason: object) -> str:
         return f"crashed with {_in_words(reason.exception)}"
     if isinstance(reason, BaseException):
         return _in_words(reason)
+    return shown(reason)
+
+
+def shown(value: object) -> str:
+    """The `repr` of anything. Never raises: it is asked for in the middle of deaths that others wait for."""
     try:
-        return repr(reason)
-    except Exception:
-        return f"<{type(reason).__name__} without a repr>"
+        return repr(value)
+    except BaseException:
+        return f"<{type(value).__name__} without a repr>"
 
 
 def _in_words(exception: BaseException) -> str:
     try:
         return f"{type(exception).__name__}: {exception}"
-    except Exception:
+    except BaseException:
         return f"{type(exception).__name__} without a text"
 
 
@@ -399,7 +410,7 @@ class Pid(pykka.ActorRef[Any]):
 
     def __str__(self) -> str:
         cell = self._cell
-        name = f" {self.name!r}" if cell.names else ""
+        name = f" {shown(self.name)}" if cell.names else ""
         return f"<{cell.class_name} {cell.number}{name}>"
 
     __repr__ = __str__

@@ -587,9 +587,9 @@ def _await_birth(
     finally:
         if starter is not None:
             starter.waiting_for = None
-    pid: Pid = cell.pid
-    if outcome == pid:
-        return pid
+    started: bool = outcome is cell.pid
+    if started:
+        return cell.pid
     if cell.thread is not None and not cell.killed:
         cell.thread.join(0.5)  # it has nothing left to do; a failed start leaves no thread
     if outcome is IGNORED:

@@ -23,7 +23,7 @@ from allm_actors.beam._calls import checkpoint_of
 from allm_actors.beam._cell import Cell, kill, table
 from allm_actors.beam._check import seconds
 from allm_actors.beam._current import current_process, set_current
-from allm_actors.beam._signals import StopOrder
+from allm_actors.beam._signals import StopOrder, join_thread
 from allm_actors.beam.timer import service
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _root_lock = threading.RLock()
 _roots: dict[str, Pid] = {}
+_for_good = False  # whether the interpreter is about to end
 
 
 def prepare() -> None:
@@ -105,7 +106,8 @@ def _standing(key: str, begin: Any) -> Pid:
 def shutdown(timeout: float = 5.0) -> int:
     """End every process: the root's tree first, then the others, last started first, then the timers.
 
-    What is left at the deadline is killed. Afterwards new processes may be started, under a fresh root.
+    What is left at the deadline is killed; while that is done, starts are refused with
+    `StartError("system_shutdown")`. Afterwards new processes may be started, under a fresh root.
 
     Args:
         timeout: Seconds for all of it.
@@ -123,14 +125,23 @@ def shutdown(timeout: float = 5.0) -> int:
         _end([cell for cell in rest if cell.parent is None or cell.parent.dead] or rest, deadline)
         if time.monotonic() >= deadline:
             break
-    while rest := _living():
-        for cell in rest:
-            kill(cell, expected=True)
+    _kill_the_rest()
     _join(list(table.zombies.values()), max(deadline, time.monotonic() + 0.05))
     service.stop(max(0.05, deadline - time.monotonic()))
     return sum(
         1 for cell in list(table.zombies.values()) if cell.thread is not None and cell.thread.is_alive()
     )
+
+
+def _kill_the_rest() -> None:
+    # Whatever starts one process for each that ends would keep us here for ever.
+    table.closing = _for_good or bool(_living())
+    try:
+        while rest := _living():
+            for cell in rest:
+                kill(cell, expected=True)
+    finally:
+        table.closing = _for_good
 
 
 def _living() -> list[Cell]:
@@ -156,12 +167,13 @@ def _end(cells: list[Cell], deadline: float) -> None:
 def _join(cells: list[Cell], deadline: float) -> None:
     for cell in cells:
         left = deadline - time.monotonic()
-        if cell.thread is not None and cell.thread is not threading.current_thread():
-            cell.thread.join(max(0.0, left))
+        join_thread(cell, max(0.0, left))
 
 
 def _at_exit() -> None:
-    shutdown(timeout=5.0)  # the tree may start what it needs to end in order
+    global _for_good
+    _for_good = True
+    shutdown(timeout=5.0)  # until its deadline the tree may start what it needs to end in order
     table.closing = True
 
 
@@ -181,7 +193,8 @@ def _after_fork() -> None:
     service.forget()
     set_current(None)
     _roots.clear()
-    global _root_lock
+    global _root_lock, _for_good
+    _for_good = False
     _root_lock = threading.RLock()
     _process._stack_lock = threading.Lock()
     registry: Any = pykka.ActorRegistry

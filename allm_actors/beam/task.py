@@ -25,7 +25,7 @@ from allm_actors.beam._names import receiver
 from allm_actors.beam._signals import exit as send_exit
 from allm_actors.beam._signals import monitor, tie, untie
 from allm_actors.beam.mailbox import wait_for
-from allm_actors.beam.pid import CallTimeout, NoProcess, ProcessExit
+from allm_actors.beam.pid import CallTimeout, NoProcess, ProcessExit, is_word
 from allm_actors.beam.process import Process, Stop, launch
 from allm_actors.beam.supervisor import ChildSpec, DynamicSupervisor, start_child
 from allm_actors.beam.timer import cancel_timer, send_after
@@ -180,7 +180,7 @@ class Task:
         try:
             return self._receive_last(0.0 if brutal else float(timeout))
         except ProcessExit as end:
-            if end.reason in ("shutdown", "killed"):
+            if is_word(end.reason, "shutdown") or is_word(end.reason, "killed"):
                 return None
             raise
 
@@ -214,7 +214,7 @@ class Task:
 
     def _reason(self, down: Down) -> Any:
         """Why it ended, also if that was before it was watched."""
-        if down.reason == "noproc" and self.pid.exit_reason is not None:
+        if is_word(down.reason, "noproc") and self.pid.exit_reason is not None:
             return self.pid.exit_reason
         return down.reason
 

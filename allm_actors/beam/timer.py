@@ -128,7 +128,11 @@ class TimerService:
         thread = self._thread
         if thread is not None and thread.is_alive():
             return
-        with self._starting:
+        # Not waited for: a finalizer may run while this very thread has the lock. Whoever has it looks for a
+        # thread afterwards, and that thread finds what was put before we came here.
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
             thread = self._thread
             if thread is not None and thread.is_alive():
                 return
@@ -137,6 +141,8 @@ class TimerService:
             )
             self._thread = thread
             thread.start()
+        finally:
+            self._starting.release()
 
     def stop(self, timeout: float) -> None:
         """End the thread; it starts again at the next use. Timers that were set are gone."""
