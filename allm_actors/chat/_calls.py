@@ -139,6 +139,7 @@ def execute(box: Toolbox, call: ToolCall, ctx: ToolContext) -> Any:
         beam.Exit: The process was told to exit.
     """
     tool = box.tools[call.name]
+    value: Any = None
     try:
         _check_arguments(tool, call)
         value = box.executor.execute(tool, copy.deepcopy(call.arguments), ctx)
