@@ -13,7 +13,7 @@ from allm_actors.testing import AdapterConformance, FakeServer, Reply
 from allm_actors.testing._render import render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from allm_actors.engine import Adapter
     from allm_actors.testing import ReceivedRequest, Scenario
