@@ -129,6 +129,7 @@ class Cell:
         "calls",
         "class_name",
         "dead",
+        "deaf",
         "death_origin",
         "elders",
         "exit_reason",
@@ -175,6 +176,7 @@ class Cell:
         self.ancestors: tuple[Pid, ...] = (above.pid, *above.ancestors[:9]) if above is not None else ()
         self.elders: tuple[weakref.ref[Pid], ...] = ()  # the ancestors, once dead
         self.trap_exit = False
+        self.deaf = False
         # what the process was told
         self.told: dict[str, tuple[Any, Pid | None]] = {}
         self.must_exit = False

@@ -12,7 +12,7 @@ from pykka.messages import _ActorStop
 
 from allm_actors.beam._calls import Answer, Sender, call, checkpoint_of, open_call
 from allm_actors.beam._current import current_process
-from allm_actors.beam._signals import StopOrder, send, watch
+from allm_actors.beam._signals import order_stop, send, watch
 from allm_actors.beam._signals import stop as stop_and_wait
 from allm_actors.beam.pid import CallTimeout, Exit, NoProcess, ProcessExit, is_word
 
@@ -106,5 +106,5 @@ def stop(pid: Pid, *, block: bool, timeout: float | None) -> Any:
     checkpoint_of(current_process())
     future: pykka.ThreadingFuture[bool] = pykka.ThreadingFuture()
     watch(pid._cell, None, lambda down: future.set(not is_word(down.reason, "noproc")), None)
-    pid._cell.mailbox.put(StopOrder("normal"))
+    order_stop(pid._cell, "normal")
     return future

@@ -165,7 +165,7 @@ def stop(dest: Pid | Hashable, reason: Any = "normal", timeout: float = math.inf
         raise CallingSelf(cell.pid)
     done: queue.SimpleQueue[Down] = queue.SimpleQueue()
     ref = watch(cell, None, done.put, None)
-    cell.mailbox.put(StopOrder(reason))
+    order_stop(cell, reason)
     if caller is not None:
         caller.waiting_for = cell
     try:
@@ -179,6 +179,13 @@ def stop(dest: Pid | Hashable, reason: Any = "normal", timeout: float = math.inf
         unwatch(ref)
     if not cell.killed:
         join_thread(cell, 0.5)  # it has nothing left to do; a stopped process leaves no thread
+
+
+def order_stop(cell: Cell, reason: Any) -> None:
+    """Tell a process to end behind the messages that wait; one that reads none, at its next checkpoint."""
+    cell.mailbox.put(StopOrder(reason))
+    if cell.deaf:
+        cell.tell_exit(reason)
 
 
 def join_thread(cell: Cell, timeout: float) -> None:

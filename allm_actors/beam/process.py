@@ -18,7 +18,7 @@ import queue
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pykka
 from pykka._envelope import Envelope
@@ -30,7 +30,7 @@ from allm_actors.beam._current import current_process, set_current
 from allm_actors.beam._log import log
 from allm_actors.beam._names import check_name, claim
 from allm_actors.beam._pykka import receive
-from allm_actors.beam._signals import Cast, StopOrder, tie, untie, watch
+from allm_actors.beam._signals import Cast, StopOrder, order_stop, tie, untie, watch
 from allm_actors.beam.mailbox import Counted, Delivery, Wake, wait_for
 from allm_actors.beam.pid import (
     Crash,
@@ -84,6 +84,8 @@ class Process(pykka.ThreadingActor):
         start_timeout: Seconds that `init` may take.
     """
 
+    deaf: ClassVar[bool] = False
+    """Whether it never looks at its mailbox while it works, so that a stop has to be a signal."""
     max_mailbox: int | None = None
     start_timeout: float = 30.0
     _trap_exit_default = False
@@ -269,7 +271,7 @@ class Process(pykka.ThreadingActor):
 
     def stop(self) -> None:
         """End this process with `"normal"` once the messages that wait have been handled."""
-        self._cell.mailbox.put(StopOrder("normal"))
+        order_stop(self._cell, "normal")
 
     def on_receive(self, message: Any) -> Any:
         """Not used: messages go to the `handle_...` callbacks."""
@@ -506,6 +508,7 @@ def _embody(
 ) -> tuple[Process, Cell]:
     """Make the object and its cell; nothing knows of them yet."""
     cell = Cell(cls.__name__, cls.max_mailbox, parent, starter)
+    cell.deaf = cls.deaf
     process = cls.__new__(cls)
     process._cell = cell
     process._closers = []

@@ -62,6 +62,7 @@ class StreamActor(Process):
     """The process of one live stream: temporary, never linked to its consumer."""
 
     acknowledged = False  # whoever starts it does not wait for `init`
+    deaf = True  # it pulls and pushes, and reads no message
     child_type = "worker"
 
     def init(

@@ -549,6 +549,14 @@ def stop_adapter():
     beam.stop(adapter_process(), "shutdown")
 
 
+def stop_stream():
+    beam.stop(stream_processes()[0], "shutdown", timeout=SOON)
+
+
+def stop_stream_by_pykka():
+    stream_processes()[0].stop(timeout=SOON)
+
+
 def kill_stream():
     beam.exit(stream_processes()[0], "kill")
 
@@ -565,6 +573,8 @@ def exit_stream():
         (stop_adapter, True),
         (kill_stream, True),
         (exit_stream, True),
+        (stop_stream, True),
+        (stop_stream_by_pykka, True),
         (kill_adapter, False),
         (stop_adapter, False),
     ],
