@@ -167,8 +167,9 @@ class Run:
         self.reason = down.reason
         if is_word(down.reason, "noproc") and cell.exit_reason is not None:
             self.reason = cell.exit_reason
-        if self.on_end is not None:
-            self.on_end()
+        on_end, self.on_end = self.on_end, None  # it leads back here, and the spec to the child's arguments
+        if on_end is not None:
+            on_end()
         self.ended.put(None)
         if self._abandoned or not cell.expected:  # else a start that failed, of which the starter knows
             self._supervisor.mailbox.put(ChildEnded(self))
