@@ -353,10 +353,17 @@ def describe(reason: object) -> str:
     return shown(reason)
 
 
+_LONGEST = 1000
+
+
 def shown(value: object) -> str:
-    """The `repr` of anything. Never raises: it is asked for in the middle of deaths that others wait for."""
+    """The `repr` of anything, cut where it is long.
+
+    Never raises: it is asked for in the middle of deaths that others wait for.
+    """
     try:
-        return repr(value)
+        text = repr(value)
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
     except BaseException:
         return f"<{type(value).__name__} without a repr>"
 

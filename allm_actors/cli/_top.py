@@ -141,7 +141,7 @@ def _troubles(nodes: list[dict[str, Any]]) -> Panel:
     table = Table.grid(padding=(0, 2))
     for node in nodes:
         if node["restarts"]:
-            table.add_row(Text("restarts", "yellow"), Text(_title(node)), f"{node['restarts']} times")
+            table.add_row(Text("restarts", "yellow"), Text(_title(node)), _times(node["restarts"]))
         if node["state"] == "zombie":
             table.add_row(Text("zombie", "bold red"), Text(_title(node)), "killed, its thread runs on")
         elif _is_stuck(node):
@@ -160,6 +160,10 @@ def _is_stuck(node: dict[str, Any]) -> bool:
     """Whether one callback takes long; a process that drives a stream does nothing else, and is not stuck."""
     drives = node["doing"] == "continue" and not node["mailbox_len"]
     return node["state"] == "running" and not drives and (node["busy_for"] or 0) > STUCK_SECONDS
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _tree(snapshot: dict[str, Any]) -> Tree:

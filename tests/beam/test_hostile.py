@@ -245,3 +245,10 @@ def test_a_tree_reads_from_top_to_bottom(lab):
     lines = [line for line in beam.tree().splitlines() if "sleep" in line or f"Probe {top.number} " in line]
 
     assert [line.split(" ")[0] for line in lines] == ["Probe", "├──", "└──"]
+
+
+def test_a_name_of_any_length_is_shown_in_a_line_one_can_read():  # B-40
+    with pytest.raises(beam.UnknownName) as refused:
+        beam.send("n" * 1_000_000, 1)
+    assert len(str(refused.value)) < 2000
+    assert refused.value.name == "n" * 1_000_000
