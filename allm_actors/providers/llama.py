@@ -289,6 +289,11 @@ class _Http(HttpAdapter):
 
     base_url: str = default_base_url
 
+    def extra_headers(self) -> dict[str, str]:
+        # The server closes a connection after a stream although it says that it keeps it: the next call
+        # would find it open, send its request, and meet the end of it.
+        return {"connection": "close"}
+
     def wire(self, request: Request) -> Wire:  # noqa: ARG002
         return _Wire()
 
