@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from allm_actors.errors import AdapterError, AllmError, StreamError
-from allm_actors.providers._errors import malformed_response
+from allm_actors.providers._errors import malformed_response, request_id_of, unchained
 from allm_actors.providers._http import Reply, TransportError
 from allm_actors.providers._json import parse
 from allm_actors.providers._sse import SSEDecoder
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from allm_actors.data import Event
     from allm_actors.engine import CallContext
+    from allm_actors.providers._redact import Redactor
     from allm_actors.providers._wire import StreamDecoder, Wire
 
 _ERROR_BODY: Final = 64 * 1024
@@ -40,6 +41,8 @@ def read_stream(wire: Wire, reply: Reply, decoder: StreamDecoder) -> Iterator[Ev
             frames += 1
             yield from decoder.feed(frame)
             if decoder.done:
+                if decoder.failure is not None:
+                    raise decoder.failure
                 yield from decoder.close()
                 reply.drain()
                 return
@@ -55,6 +58,8 @@ def _end_stream(
     if ended is None or ended.kind != "timeout":
         for frame in sse.close():
             yield from _last(decoder, frame)
+        if decoder.failure is not None:
+            raise decoder.failure
         if sse.failure is not None:
             raise _undecodable(wire, sse, frames)
     if decoder.finished or decoder.done:
@@ -108,10 +113,16 @@ def json_object(wire: Wire, body: bytes) -> dict[str, Any]:
     return value
 
 
-def unchained(error: AllmError) -> AllmError:
-    """Cut an error off from what led to it: other exceptions, and the frames it passed."""
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
+def named(error: AllmError, reply: Reply | None, redactor: Redactor) -> AllmError:
+    """Return the error to hand out: cut off from what led to it, with the id in the answer's headers.
+
+    An answer may fail long after its headers came, in words that no longer say whose answer it was.
+    """
+    if reply is not None and isinstance(error, AdapterError):
+        request_id = request_id_of(reply.headers)
+        if request_id is not None:
+            error = error.replace(request_id=redactor.text(request_id))
+    return unchained(error)
 
 
 def down(provider: str) -> AdapterError:

@@ -31,10 +31,10 @@ from allm_actors.providers._answer import (
     error_body,
     expired,
     json_object,
+    named,
     read_stream,
     succeeded,
     transport_failure,
-    unchained,
 )
 from allm_actors.providers._errors import malformed_response
 from allm_actors.providers._http import HttpTransport, Reply, TransportError
@@ -170,6 +170,7 @@ class HttpConnection(Connection):
     ) -> Iterator[Event]:
         """The whole of a stream: what the answer says, and at most one error as the end of it."""
         failure: AllmError | None = None
+        reply: Reply | None = None
         with exchange:
             try:
                 self._enter(exchange)
@@ -186,7 +187,7 @@ class HttpConnection(Connection):
                     return
                 failure = down(prepared.wire.provider)
         if failure is not None:
-            yield ErrorEvent(error=unchained(failure))
+            yield ErrorEvent(error=named(failure, reply, Redactor(call.api_key)))
 
     def _enter(self, exchange: _Exchange) -> None:
         if self._closed:
@@ -212,6 +213,7 @@ class HttpConnection(Connection):
         prepared = self._prepare(request, call, stream=False)
         wire, redactor = prepared.wire, Redactor(call.api_key)
         failure: AllmError
+        reply: Reply | None = None
         exchange = _Exchange(self._running)
         timer = None
         if call.request_timeout != math.inf:
@@ -224,7 +226,7 @@ class HttpConnection(Connection):
                 )
                 if not succeeded(reply):
                     error = wire.http_error(reply.status, reply.headers, error_body(reply), redactor=redactor)
-                    return unchained(error)
+                    return named(error, reply, redactor)
                 body = json_object(wire, reply.read_all())
             response = wire.decode(body, request, redactor=redactor)
             return response.model_copy(update={"request_id": call.request_id})
@@ -237,7 +239,7 @@ class HttpConnection(Connection):
         finally:
             if timer is not None:
                 cancel_timer(timer)
-        return unchained(failure)
+        return named(failure, reply, redactor)
 
 
 class _Exchange:

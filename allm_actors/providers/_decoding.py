@@ -8,7 +8,7 @@ from pydantic_core import from_json
 from allm_actors.data import Event
 from allm_actors.errors import AllmError
 from allm_actors.providers._assembly import Assembly
-from allm_actors.providers._errors import malformed_event
+from allm_actors.providers._errors import malformed_event, unchained
 from allm_actors.providers._json import parse
 from allm_actors.providers._redact import SHAPES_ONLY, Redactor
 from allm_actors.providers._sse import SSEEvent
@@ -52,7 +52,14 @@ class JsonDecoder(StreamDecoder):
         if type(payload) is not dict:
             raise self._malformed(frame.data)
         self._index += 1
-        self.take(payload, frame.event)
+        try:
+            self.take(payload, frame.event)
+        except AllmError as error:
+            said = self.assembly.drain()
+            if all(event.type == "message_started" for event in said):
+                raise
+            self.failure, self.done = unchained(error), True
+            return said
         return self.assembly.drain()
 
     def close(self) -> list[Event]:

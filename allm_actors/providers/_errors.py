@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from allm_actors.errors import AdapterError, StreamError
+from allm_actors.errors import AdapterError, AllmError, StreamError
 from allm_actors.providers._json import parse
 from allm_actors.providers._redact import SHAPES_ONLY, Redactor
 from allm_actors.providers._report import Report
@@ -25,6 +25,8 @@ __all__ = [
     "malformed_event",
     "malformed_response",
     "object_error",
+    "request_id_of",
+    "unchained",
 ]
 
 _MAX_MESSAGE = 2000
@@ -138,7 +140,7 @@ def adapter_error(  # noqa: PLR0913 -- the facts of one failure
         metadata["provider_type"] = redactor.text(kind)
     if no_retry:
         metadata["no_retry"] = True
-    request_id = headers.get("x-request-id") or headers.get("request-id") or report.request_id
+    request_id = request_id_of(headers) or report.request_id
     return AdapterError(
         reason,
         _cut(redactor.text(report.message or fallback), _MAX_MESSAGE),
@@ -193,6 +195,17 @@ def malformed_event(data: str, index: int, *, provider: str, redactor: Redactor 
 def malformed_response(provider: str, display: str, problem: str) -> AdapterError:
     """Return the error for a 2xx body that is not what the endpoint sends. `problem` is our own words."""
     return AdapterError("malformed_response", f"{display}: {problem}", provider=provider)
+
+
+def request_id_of(headers: Mapping[str, str]) -> str | None:
+    """Return the provider's id of a request, from the headers of its answer."""
+    return headers.get("x-request-id") or headers.get("request-id") or None
+
+
+def unchained(error: AllmError) -> AllmError:
+    """Cut an error off from what led to it: other exceptions, and the frames it passed."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _cut(text: str, limit: int) -> str:

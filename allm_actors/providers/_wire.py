@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from allm_actors.data import Event, Request, Response
-from allm_actors.errors import AdapterError
+from allm_actors.errors import AdapterError, AllmError
 from allm_actors.providers._errors import http_error
 from allm_actors.providers._redact import SHAPES_ONLY, Redactor
 from allm_actors.providers._replay import response_events
@@ -40,10 +40,13 @@ class StreamDecoder(ABC):
         finished: The provider said that the answer is complete, so the end of the body, a broken
             connection or silence is now a normal end: call `close`.
         done: The final frame was seen: call `close` at once, later bytes mean nothing.
+        failure: The answer has failed in a frame that said something first: once the events of that frame are
+            delivered, the stream ends with this error. `done` is then true as well; `close` is not called.
     """
 
     finished: bool = False
     done: bool = False
+    failure: AllmError | None = None
 
     @property
     @abstractmethod

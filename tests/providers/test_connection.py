@@ -1014,6 +1014,57 @@ def test_nothing_is_kept_of_a_finished_stream(dial):
         assert not connection._running
 
 
+# --- facts of a failure that comes late -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("header", ["x-request-id", "request-id"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"frames": [chunk("a"), {"error": {"message": "no", "code": 503}}]},
+        {"frames": [chunk("a")]},
+        {"text": "a b c", "fault": "drop", "after": 2},
+        {"json": {"error": {"message": "no"}, "request_id": "of the body"}},
+    ],
+)
+def test_an_answer_that_fails_late_names_the_request_too(dial, reply, header):
+    """P-107: the id stands in the headers that came long before."""
+    with FakeServer(default=Reply(**reply, headers={header: "req-1"})) as server:
+        error = fail(dial(server))
+        assert isinstance(error, AdapterError)
+        assert error.request_id == "req-1"
+
+
+def test_a_whole_answer_that_is_none_names_the_request_too(dial):
+    """P-107."""
+    with FakeServer(default=Reply(json=[], headers={"x-request-id": KEY + "-r"})) as server:
+        with pytest.raises(AdapterError) as caught:
+            dial(server).generate(ASK, call())
+    assert caught.value.request_id == "[REDACTED]"
+
+
+def test_what_a_failing_frame_says_is_delivered_before_its_error(dial):
+    """P-44, P-61: partial text is what the deltas carried, the last of them included."""
+    with FakeServer(default=Reply(frames=[chunk("a"), chunk("b", "error"), chunk("c")])) as server:
+        events = ask(dial(server))
+        assert kinds(events) == ["message_started", "text_delta", "text_delta", "error"]
+        assert [event.delta for event in events[1:3]] == ["a", "b"]
+        assert events[-1].error.reason == "provider_unavailable"
+
+
+def test_a_failing_first_frame_that_says_nothing_is_the_only_event(dial):
+    """P-40, P-61."""
+    with FakeServer(default=Reply(frames=[chunk("", "error")])) as server:
+        assert kinds(ask(dial(server))) == ["error"]
+
+
+def test_the_last_frame_that_the_end_ends_may_fail_after_its_text(dial):
+    """P-44, P-120."""
+    last = b"data: " + json.dumps(chunk("b", "error")).encode()
+    with FakeServer(default=Reply(frames=[chunk("a"), last])) as server:
+        assert kinds(ask(dial(server))) == ["message_started", "text_delta", "text_delta", "error"]
+
+
 # --- secrets --------------------------------------------------------------------------------------------
 
 

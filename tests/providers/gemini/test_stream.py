@@ -536,3 +536,18 @@ def test_errors_are_raised_by_feed():  # P-40
     with pytest.raises(StreamError):
         GenerateDecoder().feed(SSEEvent(None, "nope"))
     assert not decoder.started
+
+
+def test_the_text_of_a_failing_frame_comes_before_its_error():
+    """P-44, P-98: the model's last words are not lost with the answer."""
+    from allm_actors.providers._sse import SSEEvent
+    from allm_actors.providers.gemini._stream import GenerateDecoder
+
+    decoder = GenerateDecoder()
+    part = {"candidates": [{"content": {"parts": [{"text": "half"}]}, "finishReason": "MALFORMED_RESPONSE"}]}
+
+    events = decoder.feed(SSEEvent(None, json.dumps(part)))
+
+    assert [event.type for event in events] == ["message_started", "text_delta"]
+    assert decoder.done
+    assert decoder.failure.reason == "malformed_response"
