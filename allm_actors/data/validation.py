@@ -231,17 +231,32 @@ def _expect(value: Any, kind: type) -> None:
 
 
 def _refuse(reason: ValidationReason, problems: list[FieldError], messages: Any = None) -> NoReturn:
+    text = f"validation failed: {reason} ({len(problems)} error(s)): {_listed(problems)}"
     found = next((problem for problem in problems if problem.reason == "invalid_part_type"), None)
     if found is None:
-        raise ValidationError(reason, problems)
+        raise ValidationError(reason, problems, text)
     offender = _first_offender(messages)
     raise ValidationError(
         reason,
         problems,
-        f"validation failed: {reason} ({len(problems)} error(s)); "
-        f"a part of a message's content is a TextPart or an ImagePart, not {offender}",
+        f"{text}; a part of a message's content is a TextPart or an ImagePart, not {offender}",
         metadata={"invalid_part_type": {"expected": ["TextPart", "ImagePart"], "got": offender}},
     )
+
+
+def _listed(problems: list[FieldError]) -> str:
+    """The problems in words: where, and what; not more of them than one reads."""
+    lines = [f"{_where(problem.path)} {problem.reason}" for problem in problems[:_MOST_LISTED]]
+    return ", ".join(lines) + (", ..." if len(problems) > _MOST_LISTED else "")
+
+
+def _where(path: tuple[str | int, ...]) -> str:
+    """A path as one writes it: `messages[0].role`."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.removeprefix(".")
+
+
+_MOST_LISTED = 10
 
 
 def _first_offender(messages: Any) -> str:

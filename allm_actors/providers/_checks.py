@@ -119,7 +119,9 @@ def model_name(request: Request) -> str:
     model = request.model
     name = model if isinstance(model, str) else getattr(model, "id", None)
     if not name:
-        raise EngineError("missing_model")
+        raise EngineError(
+            "missing_model", "no model was named: give one to the call, the request or the engine"
+        )
     return str(name)
 
 

@@ -407,3 +407,15 @@ def test_validation_never_crashes_on_messages_and_tools(message, tool, update):
     problems(validate.tool, Tool.model_construct(**update))
     problems(validate.thread, Thread.model_construct(messages=[message.model_copy(update=update)]))
     problems(validate.session, SimpleNamespace(**update))
+
+
+def test_the_text_says_where_and_what():
+    """Whoever reads only the message learns which field to mend."""  # C-81
+    bad = Request(
+        messages=[Message(role="user", content="hi"), Message(role="tool", content="4")], max_tokens=0
+    )
+
+    with pytest.raises(ValidationError) as refused:
+        validate.request(bad)
+
+    assert "messages[1].tool_call_id required, max_tokens must_be_positive" in str(refused.value)

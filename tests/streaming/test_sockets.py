@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 
 import pytest
 
@@ -219,3 +220,22 @@ def test_the_threads_of_finished_streams_are_gone(server):
 
     assert beam.processes()
     until(lambda: set(threading.enumerate()) <= before, SOON)
+
+
+def test_the_server_sees_a_halt_at_once(server):
+    """C-55: a halt from another thread while the server is silent; the fastest of a few, as machines are shared."""
+    delays = []
+    for _ in range(5):
+        server.add(STALLED)
+        stream = allm.stream_generate(engine(server), "hi")
+        next(stream)
+        reader = in_thread(list, stream)
+        request = server.requests[-1]
+
+        began = time.monotonic()
+        stream.close()
+        assert request.wait_disconnected(SOON)
+        delays.append(request.disconnected_at - began)
+        reader()
+
+    assert min(delays) < 0.05
