@@ -15,7 +15,7 @@ from allm_actors.providers.llama import bundled_model
 
 ROOT = pathlib.Path(__file__).parent.parent
 PROGRAMS = sorted((ROOT / "examples").glob("[0-9][0-9]_*.py"))
-NEEDS_MODEL = {"05_local_model.py"}
+NEEDS_MODEL = {"05_local_model.py", "11_local_tools.py"}
 
 
 def test_there_are_examples():

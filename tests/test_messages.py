@@ -5,11 +5,12 @@ import threading
 
 import pytest
 
+import allm_actors as allm
 from allm_actors import beam
 from allm_actors.data import Response
 from allm_actors.engine import Engine, start_engine
 from allm_actors.errors import AdapterError, EngineError
-from allm_actors.messages import Generate, StreamGenerate
+from allm_actors.messages import Chat, Generate, Step, StreamGenerate
 from allm_actors.providers.fake import Fake
 from allm_actors.streaming import Mailbox, StreamHandle
 
@@ -75,3 +76,27 @@ def test_the_request_ends_when_its_caller_is_gone():  # C-95
 def test_messages_are_frozen(message):  # C-95
     with pytest.raises(dataclasses.FrozenInstanceError):
         message.input = "y"
+
+
+@pytest.mark.parametrize(("message", "field"), [(Step, "thread"), (Chat, "thread")])
+def test_steps_and_chats_are_answered_with_their_results(message, field):  # C-95
+    @allm.tool
+    def double(n: int) -> int:
+        """Twice a number."""
+        return 2 * n
+
+    call = ("tool_call", {"id": "1", "name": "double", "arguments": {"n": 4}})
+    fake = Fake(scripts=[[call, ("finish", "tool_calls")], [("text", "eight"), ("finish", "stop")]])
+    with start_engine(Engine(adapter=fake, tools=[double]), "asked"):
+        result = beam.call("asked", message("twice four?", {"max_concurrency": 1}), timeout=DEADLINE)
+
+    texts = [m.content for m in getattr(result, field).messages]
+    assert texts == ["twice four?", "", "8"] + ["eight"] * (message is Chat)
+
+
+def test_what_a_chat_failed_with_is_raised_in_the_caller():  # C-95
+    fake = Fake(script=[("error", "network_error", {})])
+    with start_engine(Engine(adapter=fake, retry=None), "asked"):
+        with pytest.raises(AdapterError) as raised:
+            beam.call("asked", Chat("hi"), timeout=DEADLINE)
+        assert raised.value.partial.halted_reason == "error"

@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 SHOP_WINDOWS = [
     "allm_actors",
     "allm_actors.beam",
+    "allm_actors.chat",
     "allm_actors.cli",
     "allm_actors.data",
     "allm_actors.engine",
@@ -60,6 +61,18 @@ def test_a_public_module_says_what_it_offers(module):
 
     assert list(window.__all__) == sorted(set(window.__all__), key=constants_classes_others)
     assert [name for name in window.__all__ if not hasattr(window, name)] == []
+
+
+def test_chat_is_a_function_whoever_imports_the_folder():
+    """The folder of that name does not take the function's place."""
+    code = (
+        "import allm_actors.chat.session, allm_actors as allm; from allm_actors import chat; "
+        "from allm_actors.chat import Session; print(callable(allm.chat), chat is allm.chat, allm.Session is Session)"
+    )
+
+    run = python("-c", code)
+
+    assert run.stdout == "True True True\n", run.stderr
 
 
 def test_importing_warns_of_nothing():  # C-5

@@ -15,8 +15,6 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from allm_actors import beam
 from allm_actors.beam._cell import kill
 from allm_actors.beam.runtime import task_supervisor
@@ -36,6 +34,7 @@ from allm_actors.chat._jobs import (
     started,
     timeout,
 )
+from allm_actors.chat._log import log
 from allm_actors.data import AskUserRequested, ToolExecutionCompleted, ToolHalt, ToolResultEncoded
 
 if TYPE_CHECKING:
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
     from allm_actors.errors import ToolError
 
 __all__ = ["GONE", "BatchProcess"]
-
-_log = structlog.get_logger("allm_actors.chat")
 
 GONE: Final = (beam.StartError, beam.NoProcess)
 """What starting a process raises when the system, or the supervisor, has no room for it."""
@@ -230,7 +227,7 @@ class BatchProcess(beam.Process):
             self._by_pid.pop(pid, None)
             if job.watch is not None:
                 beam.demonitor(job.watch)
-            _log.warning(
+            log.warning(
                 "tool.abandoned",
                 tool=job.call.name,
                 tool_call_id=job.call.id,

@@ -17,11 +17,10 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from allm_actors import beam, telemetry
 from allm_actors.beam.pid import drop_frames
 from allm_actors.chat import tool_help
+from allm_actors.chat._log import log
 from allm_actors.chat.encoding import DefaultEncoder, encode, encode_error, plain_error, said
 from allm_actors.chat.outcomes import RESERVED_HALT_REASONS, AskUser, Continue, Halt
 from allm_actors.data import (
@@ -54,8 +53,6 @@ __all__ = [
     "span_of",
     "tool_error",
 ]
-
-_log = structlog.get_logger("allm_actors.chat")
 
 
 class DefaultExecutor(ToolExecutor):
@@ -309,14 +306,14 @@ def _policy_raised(call: ToolCall, raised: BaseException) -> ToolError:
 def _forget_frames(error: ToolError) -> None:
     """No traceback hangs on a result: it would keep alive whatever the handler held."""
     cause = error.__cause__
-    report = "".join(traceback.format_exception(cause)) if cause is not None and cause.__traceback__ else None
-    _log.debug(
-        "tool.failed",
-        tool=error.tool_name,
-        tool_call_id=error.tool_call_id,
-        reason=error.reason,
-        traceback=report,
-    )
+    if log.wants_debug():
+        log.debug(
+            "tool.failed",
+            tool=error.tool_name,
+            tool_call_id=error.tool_call_id,
+            reason=error.reason,
+            traceback="".join(traceback.format_exception(cause)) if cause is not None else None,
+        )
     drop_frames(error)
 
 

@@ -13,10 +13,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from allm_actors import beam
 from allm_actors.chat._calls import Failure, execute, settle, settle_without_policy, span_of, tool_error
+from allm_actors.chat._log import log
 from allm_actors.chat.encoding import encode_error, plain_error, said
 from allm_actors.data import ToolExecutionCompleted, ToolExecutionStarted, ToolResultEncoded
 from allm_actors.engine import ToolContext
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from allm_actors.beam import MonitorRef, Pid
     from allm_actors.chat._calls import Toolbox
     from allm_actors.data import Event, ToolCall
-
-_log = structlog.get_logger("allm_actors.chat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +156,7 @@ def _context(box: Toolbox, job: Job, deadline: float) -> ToolContext:
 
 def _ended_late(box: Toolbox, call: ToolCall, claim: Claim, span: telemetry.Span, began: float) -> None:
     """A handler that was given up has ended: what it came to is dropped."""
-    _log.warning(
+    log.warning(
         "tool.abandoned_ended",
         tool=call.name,
         tool_call_id=call.id,

@@ -2,12 +2,13 @@
 
 import asyncio
 import gc
+import logging
+import re
 import threading
 import time
 import weakref
 
 import pytest
-from structlog.testing import capture_logs
 
 import allm_actors as allm
 from allm_actors import Session, beam
@@ -517,6 +518,21 @@ def test_a_finished_stream_lets_go_of_its_engine():
     assert list(events) == []
 
 
+@pytest.mark.parametrize("read", READERS)
+def test_a_run_leaves_nothing_to_the_collector(read):
+    """What a run held goes with its last reference: the processes of a plain engine end at once."""
+    rig = Rig(calls(call("1", "echo")), says("x"), tools=[ECHO])
+    gone = weakref.ref(rig.adapter)
+    gc.collect()
+    gc.disable()
+    try:
+        read(allm.stream, rig.engine, "hi")
+        del rig
+        until(lambda: gone() is None)
+    finally:
+        gc.enable()
+
+
 def test_closing_before_the_next_turn_begins():
     """O-55: no further turn starts, although its condition was being judged."""
     rig = Rig(calls(call("1", "echo")), says("never"), tools=[ECHO])
@@ -753,42 +769,61 @@ def test_waiting_for_a_slot_does_not_count():
     assert [m.content for m in batch.messages] == ["ok"] * 4
 
 
-def test_abandoned_handlers_are_zombies_and_logged():
+def records(caplog):
+    """The texts of what was logged of abandoned handlers."""
+    return [record.getMessage() for record in caplog.records if "tool.abandoned" in record.getMessage()]
+
+
+def test_abandoned_handlers_are_zombies_and_logged(caplog):
     """O-125, O-127, O-128: they hold no slot; both records carry the reason."""
     stuck = Stuck(heeds=False)
     rig = Rig(calls(call("7", "stuck")), says("x"), tools=[tool("stuck", stuck)])
 
-    with capture_logs() as logs:
-        allm.chat(rig.engine, "hi", tool_timeout=0.03, request_id="r")
-        tree = str(beam.tree())
-        assert any("Task:stuck" in line and "zombie" in line for line in tree.splitlines()), tree
-        assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("beam-"))
-        stuck.finish()
-        until(lambda: any(log["event"] == "tool.abandoned_ended" for log in logs))
+    allm.chat(rig.engine, "hi", tool_timeout=0.03, request_id="r")
+    tree = str(beam.tree())
+    assert any("Task:stuck" in line and "zombie" in line for line in tree.splitlines()), tree
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("beam-"))
+    stuck.finish()
+    until(lambda: len(records(caplog)) == 2)
 
-    given_up, ended = [log for log in logs if log["event"].startswith("tool.abandoned")]
-    assert (given_up["event"], given_up["log_level"]) == ("tool.abandoned", "warning")
-    assert given_up["tool"] == "stuck"
-    assert (given_up["tool_call_id"], given_up["request_id"]) == ("7", "r")
-    assert (given_up["reason"], given_up["limit"]) == ("timeout", 0.03)
-    assert (ended["event"], ended["reason"]) == ("tool.abandoned_ended", "timeout")
-    assert ended["seconds"] >= 0.03
+    given_up, ended = records(caplog)
+    for fact in ("event='tool.abandoned'", "tool='stuck'", "tool_call_id='7'", "request_id='r'"):
+        assert fact in given_up
+    assert "reason='timeout'" in given_up
+    assert "limit=0.03" in given_up
+    assert "event='tool.abandoned_ended'" in ended
+    assert "reason='timeout'" in ended
+    assert float(re.search(r"seconds=([\d.]+)", ended).group(1)) >= 0.03
+    assert {record.levelname for record in caplog.records if "tool." in record.getMessage()} == {"WARNING"}
 
 
-def test_closing_is_logged_as_such():
+def test_closing_is_logged_as_such(caplog):
     """O-128."""
     stuck = Stuck(heeds=False)
     rig = Rig(calls(call("7", "stuck")), tools=[tool("stuck", stuck)])
 
-    with capture_logs() as logs:
-        with allm.stream(rig.engine, "hi") as events:
-            while next(events).type != "tool_execution_started":
-                pass
-            assert stuck.entered.wait(SOON)
-        stuck.finish()
-        until(lambda: len([log for log in logs if log["event"].startswith("tool.abandoned")]) == 2)
+    with allm.stream(rig.engine, "hi") as events:
+        while next(events).type != "tool_execution_started":
+            pass
+        assert stuck.entered.wait(SOON)
+    stuck.finish()
+    until(lambda: len(records(caplog)) == 2)
 
-    assert {log["reason"] for log in logs if log["event"].startswith("tool.abandoned")} == {"closed"}
+    assert all("reason='closed'" in record for record in records(caplog))
+
+
+def test_what_a_tool_failed_with_is_for_developers_who_ask(caplog):
+    """O-89: the model reads one sentence; the traceback is in a debug record, and on no result."""
+    boom = tool("boom", lambda a: 1 / 0)
+    with caplog.at_level(logging.DEBUG, "allm_actors.chat"):
+        batch = allm.run_tool_calls(
+            [ToolCall(id="1", name="boom", arguments={})], [boom], on_tool_error="halt"
+        )
+
+    assert any(
+        "ZeroDivisionError" in r.getMessage() and "tool.failed" in r.getMessage() for r in caplog.records
+    )
+    assert batch.error.__cause__.__traceback__ is None
 
 
 def test_a_hundred_stuck_handlers_leave_the_next_batch_its_full_width():
