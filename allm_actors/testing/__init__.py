@@ -21,6 +21,8 @@ __all__ = [
     "Scenario",
 ]
 
+_CHECKS = tuple(f"_conformance_{part}" for part in ("answers", "failures", "resources", "values"))
+
 
 def __getattr__(name: str) -> Any:
     """Import the conformance suite, which needs pytest, when it is asked for."""

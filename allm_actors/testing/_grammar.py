@@ -72,7 +72,8 @@ def _calls(events: list[Any]) -> list[str]:
             seen.setdefault(event.id, []).append(event)
     for identity, said in seen.items():
         order = [("started", "delta", "completed")[_RANK[type(event)]] for event in said]
-        if order.count("started") > 1 or [*order] != sorted(order, key=_ORDER.index):
+        once = order.count("started") <= 1 and order.count("completed") <= 1
+        if not once or order != sorted(order, key=_ORDER.index):
             found.append(f"call {identity!r} is {', '.join(order)}")
         if isinstance(events[-1], MessageCompleted):
             if order.count("completed") != 1:

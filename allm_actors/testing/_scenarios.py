@@ -1,7 +1,7 @@
 """What a provider is made to do for the conformance suite, by name.
 
-A `Scenario` is its name, a string, and carries what the provider shall say in it. `prepare` makes an adapter
-show it: a fake gets a script, an HTTP adapter a local server.
+A `Scenario` is a value: its name, a string, that carries what the provider shall say in it. `prepare` makes
+an adapter show it: a fake gets a script, an HTTP adapter a local server.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "FAILURES",
     "FAILURE_REASONS",
     "SCENARIOS",
+    "SECRETIVE",
     "TIMEOUTS",
     "Scenario",
 ]
@@ -58,20 +59,27 @@ class Scenario(str):  # noqa: SLOT000  it carries what is said in it
     def __new__(cls, name: str, **said: Any) -> Self:
         """Name a scenario and say what happens in it."""
         self = super().__new__(cls, name)
-        self.texts = said.pop("texts", ("Hello there my friend",))
-        self.tool_calls = said.pop("tool_calls", ())
-        self.pieces = said.pop("pieces", 1)
-        self.usage = said.pop("usage", {"input_tokens": 9, "output_tokens": 2})
-        self.finish_reason = said.pop("finish_reason", "tool_calls" if self.tool_calls else "stop")
-        self.reason = said.pop("reason", None)
-        self.status = said.pop("status", None)
-        self.retry_after = said.pop("retry_after", None)
-        self.provider_request_id = said.pop("provider_request_id", None)
-        self.events = said.pop("events", 0)
-        self.limit = said.pop("limit", None)
-        if said:
-            raise TypeError(f"a scenario has no {', '.join(said)}")
+        tool_calls = said.get("tool_calls", ())
+        fields = {
+            "texts": ("Hello there my friend",),
+            "tool_calls": (),
+            "pieces": 1,
+            "usage": {"input_tokens": 9, "output_tokens": 2},
+            "finish_reason": "tool_calls" if tool_calls else "stop",
+            "reason": None,
+            "status": None,
+            "retry_after": None,
+            "provider_request_id": None,
+            "events": 0,
+            "limit": None,
+        }
+        if said.keys() - fields:
+            raise TypeError(f"a scenario has no {', '.join(sorted(said.keys() - fields))}")
+        self.__dict__.update(fields, **said)
         return self
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a scenario is a value: {name!r} cannot be set")
 
     @property
     def text(self) -> str:
@@ -92,9 +100,7 @@ class Scenario(str):  # noqa: SLOT000  it carries what is said in it
     def with_limit(self, seconds: float) -> Scenario:
         """The same with another time."""
         assert self.limit is not None
-        twin = Scenario(self)
-        twin.__dict__.update(self.__dict__, limit=(self.limit[0], seconds))
-        return twin
+        return Scenario(self, **{**self.__dict__, "limit": (self.limit[0], seconds)})
 
 
 def _call(identity: str, city: str, raw: str | None = None) -> ToolCall:
@@ -154,24 +160,34 @@ BREAKS: Final = (
 
 TIMEOUTS: Final = (
     Scenario("slow_answer", limit=("request_timeout", 0.4)),
+    Scenario("silent_stream", limit=("stream_timeout", 0.4)),
     Scenario("slow_stream", limit=("stream_timeout", 0.4), events=1),
     Scenario("only_keep_alives", limit=("content_timeout", 0.4), events=1),
 )
-"""Silence that is too long: of a whole answer; of a stream after its first piece; and a stream that after its
-first piece sends nothing but keep-alives."""
+"""Silence that is too long: of a whole answer; of a stream from its beginning, and after its first piece; and
+a stream that after its first piece sends nothing but keep-alives."""
+
+SECRETIVE: Final = ("text", "echoed_key", "cut_connection", "unparseable_event", "error_network_error")
+"""The names of those in which a key might slip out."""
 
 SCENARIOS: Final = (
     *ANSWERS,
     *FAILURES,
     *BREAKS,
     *TIMEOUTS,
+    Scenario("plain"),
+    Scenario("unknown_option"),
+    Scenario("unread"),
+    Scenario("read_to_the_end"),
+    Scenario("usage"),
+    Scenario("no_usage", usage=None),
+    Scenario("one_attempt", reason="provider_unavailable", status=503),
     Scenario("stalled", events=2),
     Scenario("two_answers", texts=("alpha alpha alpha", "beta beta beta")),
-    Scenario("no_usage", usage=None),
     Scenario("missing_key"),
-    Scenario("value"),
     Scenario("echoed_key", reason="authentication_failed", status=401),
+    Scenario("value"),
 )
 """All of them. `stalled` says two pieces and is then silent for ever; `missing_key` is a call without a key
-to a provider that needs one; `value` is any adapter that can be written as JSON and pickled; `echoed_key`
-refuses the key and quotes it, as providers do."""
+to a provider that needs one; `echoed_key` refuses the key and quotes it, as providers do; `value` is any
+adapter that can be written as JSON and pickled. The others of this list are answers like `text`."""

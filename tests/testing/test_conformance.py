@@ -1,167 +1,34 @@
-"""The conformance suite: every check passes where it should, and fails where it must, and there only."""
+"""The conformance suite as its users meet it: definitions, scenarios, the order of events."""
 
-import inspect
 import os
-import threading
+import subprocess
+import sys
 
 import pytest
 
-from allm_actors.data import Usage
-from allm_actors.errors import AdapterError, EngineError
-from allm_actors.providers import Fake
+from allm_actors.data import (
+    ErrorEvent,
+    MessageCompleted,
+    MessageStarted,
+    StepCompleted,
+    StreamCollector,
+    TextCompleted,
+    TextDelta,
+    Thread,
+    ToolCallCompleted,
+    ToolCallDelta,
+    ToolCallStarted,
+    assistant,
+)
+from allm_actors.errors import AdapterError
 from allm_actors.testing import AdapterConformance, Scenario
-from allm_actors.testing._scenarios import FAILURE_REASONS, SCENARIOS
+from allm_actors.testing._grammar import breaches
+from allm_actors.testing._looking import TooLate, listening, strings, timed
+from allm_actors.testing._scenarios import FAILURE_REASONS, FAILURES, SCENARIOS
 
-from .reference import BROKEN, BROKEN_VALUES, ReferenceCase
+from .reference import ReferenceCase
 
-
-class TestReference(ReferenceCase):
-    """What does everything right passes every check."""
-
-
-class TestFake(AdapterConformance):
-    """C-92."""
-
-    def prepare(self, scenario):
-        self.cleaned = []
-        if scenario == "value":
-            return Fake(
-                script=[("text", "a"), ("error", "timeout", {"status": 408})], usage=Usage(input_tokens=1)
-            ), {}
-        callbacks = {"on_cleanup": lambda: self.cleaned.append(1)}
-        if scenario == "missing_key":
-            callbacks["on_request"] = refuse
-        return Fake(scripts=[script(scenario, text) for text in scenario.texts] * 3, **callbacks), {}
-
-    def requests(self):
-        return len(self.cleaned)  # an attempt that was iterated at all is cleaned up
-
-    def freed(self):
-        return len(self.cleaned)
-
-
-def refuse(request, call):
-    raise EngineError("missing_key")
-
-
-def script(scenario, text):  # noqa: PLR0911
-    """A scenario as the fake's entries."""
-    words = [("text", word if not n else f" {word}") for n, word in enumerate(text.split(" "))]
-    if scenario.reason is not None:
-        fields = {
-            "status": scenario.status,
-            "retry_after": scenario.retry_after,
-            "request_id": scenario.provider_request_id,
-        }
-        return [
-            ("error", scenario.reason, {name: value for name, value in fields.items() if value is not None})
-        ]
-    match str(scenario):
-        case "error_in_midstream":
-            return [*words[:2], ("error", "provider_unavailable")]
-        case "cut_connection":
-            return [*words[:2], ("error", "network_error")]
-        case "unparseable_event":
-            return [*words[:2], ("stream_error", "malformed_event")]
-        case "slow_answer":
-            return [("delay", 60)]
-        case "slow_stream":
-            return [words[0], ("delay", 60)]
-        case "only_keep_alives":
-            return [words[0], *[("delay", 0.02), ("raw_chunk", {}, "unknown_event")] * 200]
-        case "stalled":
-            return [*words[:2], ("delay", 60)]
-    entries = [word for word in words if word != ("text", "")]
-    for call in scenario.tool_calls:
-        raw = call.raw_arguments
-        size = -(-len(raw) // scenario.pieces)
-        entries += [
-            ("tool_call_delta", {"id": call.id, "name": call.name, "arguments_delta": raw[n : n + size]})
-            for n in range(0, len(raw), size)
-        ]
-    if scenario.usage is not None:
-        entries.append(("usage", dict(scenario.usage)))
-    return [*entries, ("finish", scenario.finish_reason)]
-
-
-# --- every check can fail ------------------------------------------------------------------------------------
-
-
-def checks(case):
-    """Every check of a case, as name and call, its parameters filled in."""
-    for name, method in inspect.getmembers(case, inspect.ismethod):
-        if not name.startswith("test_"):
-            continue
-        marks = [mark for mark in getattr(method, "pytestmark", []) if mark.name == "parametrize"]
-        if not marks:
-            yield name, method, {}
-        for mark in marks:
-            argument, values = mark.args
-            for value in values:
-                yield name, method, {argument: value}
-
-
-def failing(make):
-    """The names of the checks that fail; each with a case of its own, the slow ones side by side."""
-    failed, threads = set(), []
-
-    def run(name, values):
-        try:
-            getattr(make(), name)(**values)
-        except pytest.skip.Exception:
-            pass
-        except (Exception, pytest.fail.Exception):
-            failed.add(name)
-
-    for name, _, values in checks(make()):
-        if name == "test_silence_ends_in_a_timeout":
-            threads.append(threading.Thread(target=run, args=(name, values)))
-            threads[-1].start()
-        else:
-            run(name, values)
-    for thread in threads:
-        thread.join(10)
-        assert not thread.is_alive()
-    return failed
-
-
-def case_of(**changes):
-    return type("Case", (ReferenceCase,), changes)
-
-
-@pytest.mark.parametrize("bent", BROKEN, ids=lambda cls: cls.__name__)
-def test_a_broken_adapter_fails_its_check_and_no_other(bent):
-    """C-91."""
-    assert failing(case_of(bent=bent)) == {bent.caught_by}
-
-
-@pytest.mark.parametrize("adapter", BROKEN_VALUES, ids=lambda cls: cls.__name__)
-def test_a_value_that_is_none_fails_its_check_and_no_other(adapter):
-    """C-91."""
-    assert failing(case_of(adapter=adapter)) == {"test_the_adapter_is_a_value"}
-
-
-def test_every_check_has_an_adapter_that_fails_it():
-    """C-91: every assertion must be able to fail."""
-    every = {name for name, _, _ in checks(ReferenceCase())}
-
-    assert every == {bent.caught_by for bent in BROKEN} | {"test_the_adapter_is_a_value"}
-
-
-def test_an_unbroken_adapter_fails_none():
-    """C-91: what notices the broken ones does not notice this one."""
-    assert failing(case_of()) == set()
-
-
-def test_every_reason_an_adapter_can_have_is_a_scenario():
-    """C-91."""
-    assert set(FAILURE_REASONS) == set(AdapterError.legal_reasons()) - {
-        "no_scripted_response",
-        "adapter_down",
-    }
-    assert {scenario.reason for scenario in SCENARIOS if scenario.startswith("error_")} >= set(
-        FAILURE_REASONS
-    )
+# --- definitions --------------------------------------------------------------------------------------------
 
 
 def test_a_missing_definition_says_which():
@@ -178,7 +45,6 @@ def test_collection_fails_with_that_message(tmp_path):
     file.write_text(
         "from allm_actors.testing import AdapterConformance\nclass TestMine(AdapterConformance): pass\n"
     )
-
     collected = []
 
     class Listener:
@@ -191,14 +57,52 @@ def test_collection_fails_with_that_message(tmp_path):
     assert "TestMine must define prepare(scenario)" in collected[0]
 
 
-def test_a_scenario_is_its_name():
+def test_an_inherited_definition_will_do():
+    class TestMore(ReferenceCase):
+        pass
+
+    assert TestMore.prepare is ReferenceCase.prepare
+
+
+def test_only_the_suite_needs_pytest():
+    """A program that runs a `FakeServer` need not have it installed."""
+    code = (
+        "import sys; sys.modules['pytest'] = None\n"
+        "from allm_actors.testing import FakeServer\n"
+        "try:\n    from allm_actors.testing import AdapterConformance\nexcept ImportError: print('needs it')"
+    )
+
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=30, check=False
+    )
+
+    assert (run.stdout, run.stderr) == ("needs it\n", "")
+
+
+# --- scenarios ----------------------------------------------------------------------------------------------
+
+
+def test_every_reason_an_adapter_can_have_is_a_scenario():
+    """C-91."""
+    assert set(FAILURE_REASONS) == set(AdapterError.legal_reasons()) - {
+        "no_scripted_response",
+        "adapter_down",
+    }
+    assert [scenario.reason for scenario in FAILURES] == list(FAILURE_REASONS)
+    assert set(FAILURES) <= set(SCENARIOS)
+
+
+def test_a_scenario_is_its_name_and_a_value():
     """C-91: `prepare` is asked for a named scenario."""
-    scenario = SCENARIOS[0]
+    scenario = next(each for each in SCENARIOS if each == "text")
 
     assert isinstance(scenario, Scenario)
-    assert scenario == "text"
-    assert {str(each) for each in SCENARIOS} == set(SCENARIOS)
     assert scenario.words == ["Hello", " there", " my", " friend"]
+    assert len({str(each) for each in SCENARIOS}) == len(SCENARIOS)
+    with pytest.raises(AttributeError, match="texts"):
+        scenario.texts = ()
+    with pytest.raises(TypeError, match="colour"):
+        Scenario("painted", colour="red")
 
 
 def test_a_scenario_that_cannot_be_shown_is_skipped():
@@ -208,5 +112,103 @@ def test_a_scenario_that_cannot_be_shown_is_skipped():
         def prepare(self, scenario):
             return None
 
-    with pytest.raises(pytest.skip.Exception, match="text"):
+    with pytest.raises(pytest.skip.Exception, match="cannot show 'plain'"):
         Poor().test_a_whole_answer()
+
+
+# --- the order of events ------------------------------------------------------------------------------------
+
+START = MessageStarted(message=assistant(""))
+END = MessageCompleted(message=assistant(""), finish_reason="stop")
+ERROR = ErrorEvent(error=AdapterError("unknown"))
+HELLO = TextDelta(id=None, delta="Hello")
+TEXT = TextCompleted(id=None, text="Hello")
+BEGUN = ToolCallStarted(id="c", name="f")
+PIECE = ToolCallDelta(id="c", arguments_delta="{}")
+CALLED = ToolCallCompleted(id="c", name="f", arguments={}, raw_arguments="{}")
+OTHER = CALLED.model_copy(update={"raw_arguments": '{"a":1}'})
+STEP = StepCompleted(response=StreamCollector().response(), thread=Thread())
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [START, END],
+        [ERROR],
+        [START, ERROR],
+        [START, HELLO, ERROR],
+        [START, HELLO, TEXT, END],
+        [START, HELLO, BEGUN, PIECE, TEXT, CALLED, END],
+        [START, CALLED, HELLO, TEXT, END],
+        [START, BEGUN, PIECE, ERROR],
+    ],
+)
+def test_an_order_that_is_right(events):
+    """C-26."""
+    assert breaches(events) == []
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [], [START], [END], [HELLO, END], [START, STEP, END], [START, "text", END], [START, START, END],
+        [START, END, END], [START, ERROR, ERROR], [ERROR, START, END], [START, END, HELLO],
+        [START, HELLO, END], [START, TEXT, END], [START, HELLO, TEXT, TEXT, END], [START, HELLO, TEXT, ERROR],
+        [START, HELLO, HELLO, TEXT, END], [START, HELLO, TEXT, HELLO, END], [START, HELLO, TEXT, BEGUN, CALLED, END],
+        [START, TextDelta(id=None, delta=""), TextCompleted(id=None, text=""), END],
+        [START, BEGUN, END], [START, BEGUN, PIECE, END], [START, CALLED, CALLED, END], [START, CALLED, BEGUN, END],
+        [START, CALLED, PIECE, END], [START, PIECE, BEGUN, CALLED, END], [START, BEGUN, BEGUN, CALLED, END],
+        [START, BEGUN, PIECE, OTHER, END], [START, PIECE, BEGUN, ERROR], [START, CALLED, CALLED, ERROR],
+    ],
+)  # fmt: skip
+def test_an_order_that_is_wrong(events):
+    """C-26."""
+    assert breaches(events) != []
+
+
+# --- what it looks with -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("late", [0, 2, 3])
+def test_what_comes_too_late_is_tried_three_times(late):
+    """A busy machine is no broken adapter; one that is always late is."""
+    tries = []
+
+    @timed
+    def check():
+        tries.append(1)
+        if len(tries) <= late:
+            raise TooLate
+
+    if late == 3:
+        with pytest.raises(TooLate):
+            check()
+    else:
+        check()
+    assert len(tries) == min(late + 1, 3)
+
+
+def test_what_is_wrong_is_not_tried_again():
+    tries = []
+
+    @timed
+    def check():
+        tries.append(1)
+        raise AssertionError
+
+    with pytest.raises(AssertionError):
+        check()
+    assert tries == [1]
+
+
+def test_listening_leaves_logging_as_it_was():
+    """A suite that changes how its user's program logs would hide what other tests look for."""
+    import structlog
+
+    before = structlog.is_configured()
+    seen = []
+    with listening(seen):
+        structlog.get_logger().info("told", key="canary")
+
+    assert "canary" in list(strings(seen))
+    assert structlog.is_configured() == before

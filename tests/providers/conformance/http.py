@@ -75,16 +75,18 @@ class HttpCase(AdapterConformance):
         if scenario.reason is not None:
             return self.failure(scenario)
         before = self.lead + scenario.events
+        after = before if scenario.events else -1
         faults: dict[str, dict[str, Any]] = {
             "cut_connection": {"fault": "truncate"},
             "unparseable_event": {"fault": "malformed"},
             "slow_answer": {"fault": "stall"},
+            "silent_stream": {"fault": "stall"},
             "slow_stream": {"fault": "stall"},
             "stalled": {"fault": "stall"},
             "only_keep_alives": {"fault": "stall", "heartbeat": 0.05},
         }
         if scenario in faults:
-            return self._reply(scenario, scenario.text, **faults[scenario], after=before)
+            return self._reply(scenario, scenario.text, **faults[scenario], after=after)
         replies = [self._reply(scenario, text) for text in scenario.texts]
         if scenario != "error_in_midstream":
             return replies
