@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, SecretStr
 
+from allm_actors import beam
 from allm_actors.data import ErrorEvent, StreamCollector
 from allm_actors.data.base import JsonObject, Model, Seconds
 from allm_actors.engine._value import AdapterValue
 from allm_actors.engine.retry import Retry
-from allm_actors.errors import AllmError, EngineError
+from allm_actors.errors import AdapterError, AllmError, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -106,9 +107,12 @@ class Connection:
     def generate(self, request: Request, call: CallContext) -> Response:
         """Give the whole answer, or raise what it failed with. One attempt.
 
-        Folds `stream` unless a subclass knows a shorter way.
+        Folds `stream` unless a subclass knows a shorter way. `request_timeout` bounds it, and no silence.
         """
-        return fold(self.stream(request, call), call)
+        stream = self.stream(request, call.model_copy(update={"stream_timeout": math.inf}))
+        if call.request_timeout == math.inf:
+            return fold(stream, call)
+        return _fold_in_time(stream, call)
 
     def close(self) -> None:
         """Give everything back. Called once, when the owning process ends or replaces it."""
@@ -124,6 +128,28 @@ def fold(stream: AdapterStream, call: CallContext) -> Response:
     if response.error is not None:
         raise response.error.replace()  # a copy: the one in the data gets no traceback
     return response.model_copy(update={"request_id": call.request_id})
+
+
+def _fold_in_time(stream: AdapterStream, call: CallContext) -> Response:
+    expired = threading.Event()
+
+    def expire(_: object) -> None:
+        expired.set()
+        try:
+            beam.spawn(
+                stream.close
+            )  # elsewhere: this is the timers' thread, and what it releases may take time
+        except beam.StartError:
+            stream.close()
+
+    timer = beam.send_after(call.request_timeout, expire, None)
+    try:
+        response = fold(stream, call)
+    finally:
+        beam.cancel_timer(timer)
+    if expired.is_set():
+        raise AdapterError("timeout", "request_timeout is over", metadata={"limit": "request_timeout"})
+    return response
 
 
 _UNREAD, _OPEN, _ENDED = "unread", "open", "ended"

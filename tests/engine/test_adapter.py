@@ -204,6 +204,37 @@ def test_generate_folds_the_stream():  # C-41
     assert (response.text, response.finish_reason, response.request_id) == ("> hi", "stop", "run")
 
 
+class Silent(Adapter):
+    """Says one word and is silent until it is closed."""
+
+    provider: ClassVar[str] = "silent"
+
+    def connect(self):
+        return SilentConnection()
+
+
+class SilentConnection(Connection):
+    def stream(self, request, call):
+        over = threading.Event()
+
+        def events():
+            yield MessageStarted(message=assistant(""))
+            if not over.wait(min(call.stream_timeout, DEADLINE)):
+                yield ErrorEvent(error=AdapterError("timeout", metadata={"limit": "stream_timeout"}))
+
+        return AdapterStream(events(), over.set)
+
+
+def test_a_folded_answer_has_its_time():  # C-41, C-42
+    """A connection that knows streams only keeps `request_timeout` all the same, and no other time."""
+    call = CallContext(request_timeout=0.2, stream_timeout=0.01)
+
+    with pytest.raises(AdapterError) as caught:
+        Silent().connect().generate(REQUEST, call)
+
+    assert (caught.value.reason, caught.value.metadata) == ("timeout", {"limit": "request_timeout"})
+
+
 def test_generate_raises_an_equal_copy_of_the_error():  # C-32, C-41, C-45
     error = AdapterError("rate_limited", status=429)
     fake = Fake(script=[("error", error)])
