@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import sys
+from pathlib import Path  # noqa: TC003  (typer reads the annotation)
 from typing import Annotated
 
 import typer
@@ -65,6 +66,26 @@ def chat(  # noqa: PLR0913  # one parameter for each option
         str | None, typer.Option(help="The model's name; for 'local' the path of a GGUF file.")
     ] = None,
     system: Annotated[str | None, typer.Option(help="A system message to put before the prompt.")] = None,
+    session: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep the conversation in this file, and go on with it if it is there.", dir_okay=False
+        ),
+    ] = None,
+    tools: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A Python file or module whose tools the model may use; may be given several times."
+        ),
+    ] = None,
+    interactive: Annotated[
+        bool,
+        typer.Option(
+            "--interactive",
+            "-i",
+            help="Turn after turn, one line each. Default without a prompt at a terminal.",
+        ),
+    ] = False,
     temperature: Annotated[float | None, typer.Option(help="0 to 2.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="The longest answer, in tokens.")] = None,
     show_events: Annotated[
@@ -74,11 +95,14 @@ def chat(  # noqa: PLR0913  # one parameter for each option
         bool, typer.Option("--verbose", "-v", help="Let the library's log through, to standard error.")
     ] = False,
 ) -> None:
-    """Ask a model once and show its answer as it arrives.
+    """Ask a model, once or turn after turn, and show its answers as they arrive.
 
-    Prints the time to the first token and the tokens per second at the end, on standard error.
-    Ctrl-C halts the model and exits with code 130; a failure is one line and code 1.
+    Prints the time to the first token and the tokens per second after each, on standard error. Asked once,
+    Ctrl-C halts the model and exits with code 130, and a failure is one line and code 1. In a conversation
+    Ctrl-C halts the answer and keeps the session; Ctrl-D ends it.
     """
+    if interactive and prompt is not None:
+        raise typer.BadParameter("takes no prompt: type it when asked", param_hint="--interactive")
     chosen = provider or (Provider.OPENAI if base_url else Provider.LOCAL)
     if base_url is not None and chosen is not Provider.OPENAI:
         raise typer.BadParameter(f"needs --provider openai, not {chosen.value}", param_hint="--base-url")
@@ -92,6 +116,9 @@ def chat(  # noqa: PLR0913  # one parameter for each option
             for name, value in (("temperature", temperature), ("max_tokens", max_tokens))
             if value is not None
         },
+        session=session,
+        tools=tools or (),
+        interactive=interactive,
         show_events=show_events,
         verbose=verbose,
     ).run(prompt)

@@ -1,4 +1,4 @@
-"""`allm-actors chat`: one question, its answer as it arrives, and how fast it was.
+"""`allm-actors chat`: one question or a conversation, answers as they arrive, and how fast they were.
 
 Promises: exit code 0 for an answer, 1 for a failure (one line on standard error), 130 for Ctrl-C after the
 model was halted, 141 when the reader of the output has gone away. Text goes to standard output, everything
@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pydantic
 import structlog
-from rich.console import Console
-from rich.text import Text
 
-from allm_actors.cli._meter import Meter
 from allm_actors.cli._providers import open_engine
-from allm_actors.cli._terminal import one_line, printable, write
-from allm_actors.data import ErrorEvent, Message, MessageCompleted, TextDelta
+from allm_actors.cli._screen import Screen, say
+from allm_actors.cli._talk import Talk, load_tools
+from allm_actors.cli._terminal import one_line
+from allm_actors.data import ErrorEvent, Message
 from allm_actors.errors import AdapterError, AllmError, EngineError, ValidationError
 from allm_actors.streaming import StreamRunner
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from allm_actors.data import Event
     from allm_actors.streaming import EventStream
 
@@ -45,6 +47,9 @@ class Chat:
     model: str | None = None
     system: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    session: Path | None = None
+    tools: Sequence[str] = ()
+    interactive: bool = False
     show_events: bool = False
     verbose: bool = False
 
@@ -58,9 +63,12 @@ class Chat:
             logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         )
         try:
-            return self._ask(_prompt(prompt))
+            if self.interactive or (prompt is None and _is_terminal(sys.stdin)):
+                return self._talk(None)
+            asked = _prompt(prompt)
+            return self._talk(asked) if self.session is not None or self.tools else self._ask(asked)
         except KeyboardInterrupt:  # the `with` around the stream has halted the model by now
-            _say("halted")
+            say("halted")
             return INTERRUPTED
         except BrokenPipeError:
             _drop_output()
@@ -76,40 +84,36 @@ class Chat:
         messages = [Message(role="system", content=self.system)] if self.system else []
         messages.append(Message(role="user", content=prompt))
         with open_engine(self.provider, base_url=self.base_url, model=self.model) as engine:
-            meter = Meter()
             stream = StreamRunner(engine).run(messages, include_raw_chunks=self.show_events, **self.options)
             with stream:
-                return self._show(stream, meter)
+                return self._show(stream)
 
-    def _show(self, stream: EventStream[Event], meter: Meter) -> int:
-        ends_with_newline = True
+    def _show(self, stream: EventStream[Event]) -> int:
+        screen = Screen(show_events=self.show_events)
         for event in stream:
-            if self.show_events:
-                write(_event_line(event, meter.elapsed()))
-            match event:
-                case TextDelta(delta=text):
-                    meter.piece()
-                    if not self.show_events:
-                        shown = printable(text)
-                        write(shown)
-                        ends_with_newline = shown.endswith("\n") if shown else ends_with_newline
-                case ErrorEvent(error=error):
-                    if not ends_with_newline:
-                        write("\n")
-                    return self._fail(error)
-                case MessageCompleted(usage=usage, finish_reason=reason):
-                    if not ends_with_newline:
-                        write("\n")
-                    cut = "" if reason in {"stop", None} else f" · ended by {reason}"
-                    _say(meter.report(usage) + cut)
-                case _:
-                    pass
+            screen.show(event)
+            if isinstance(event, ErrorEvent):
+                screen.end_line()
+                return self._fail(event.error)
         return OK
+
+    def _talk(self, prompt: str | None) -> int:
+        tools = load_tools(self.tools)
+        with open_engine(self.provider, base_url=self.base_url, model=self.model) as engine:
+            talk = Talk(
+                engine.put_tools(tools),
+                path=self.session,
+                system=self.system,
+                options={"include_raw_chunks": self.show_events, **self.options},
+                show_events=self.show_events,
+                fail=self._fail,
+            )
+            return talk.run() if prompt is None else talk.once(prompt)
 
     def _fail(self, error: Exception, note: str | None = None) -> int:
         hint = note or self._hint(error)
         text = _text_of(error) + (f" ({hint})" if hint else "")
-        _say(f"allm-actors: {one_line(text)}", style="bold red")
+        say(f"allm-actors: {one_line(text)}", style="bold red")
         return FAILED
 
     def _hint(self, error: Exception) -> str | None:
@@ -135,14 +139,13 @@ def _prompt(given: str | None) -> str:
 def _read_input() -> str:
     if sys.stdin is None or sys.stdin.closed:
         raise ValueError("no prompt: give one as an argument or on standard input")
-    if sys.stdin.isatty():
-        _say("Type the prompt, then Ctrl-D on a line of its own.")
+    if _is_terminal(sys.stdin):
+        say("Type the prompt, then Ctrl-D on a line of its own.")
     return sys.stdin.read()
 
 
-def _event_line(event: Event, elapsed: float) -> str:
-    body = event.model_dump_json(exclude={"type"}, exclude_defaults=True)
-    return f"{elapsed:9.3f} s  {event.type:<20} {printable(body)}\n"
+def _is_terminal(stream: Any) -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
 
 
 def _text_of(error: Exception) -> str:
@@ -155,10 +158,6 @@ def _text_of(error: Exception) -> str:
         problems = "; ".join(f"{'.'.join(map(str, path))}: {reason}" for path, reason in error.errors)
         return f"{error.reason}: {problems}".replace("_", " ")
     return str(error) or type(error).__name__
-
-
-def _say(text: str, style: str = "dim") -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(text, style=style))
 
 
 def _drop_output() -> None:
