@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 import structlog
@@ -290,13 +291,16 @@ def test_ctrl_c_halts_the_turn_and_keeps_the_session(server, tmp_path):
     assert [m.content for m in saved(file).thread.messages] == [*sent, "Third."]
 
 
-def test_ctrl_c_at_the_prompt_ends_it(server):
+def test_ctrl_c_at_the_prompt_ends_it(server, tmp_path):
+    file = tmp_path / "s.json"
     server.add("First.")
-    with talking(server) as process:
+    with talking(server, "--session", file) as process:
         process.stdin.write("Hi\n")
         assert process.stdout.readline() == "First.\n"
-        while not process.stderr.readline().startswith("first token"):
-            pass
+        limit = time.monotonic() + LIMIT
+        while not file.exists():  # written once the turn is over
+            assert time.monotonic() < limit
+            time.sleep(0.005)
 
         process.send_signal(signal.SIGINT)
 
