@@ -83,6 +83,48 @@ def tools() -> None:
     allm.Engine(tools=[weather])
 
 
+def tool_loops() -> None:
+    assert_type(allm.step("main", "Hi", mode="manual"), allm.StepResult)
+    result = allm.chat("main", "Hi", tools=[weather], max_turns=3, on_tool_error=decide)
+    assert_type(result, allm.ChatResult)
+    assert_type(result.text, str | None)
+    with allm.stream("main", result.thread or "Hi") as events:
+        assert_type(events, allm.EventStream[Event])
+    assert_type(allm.stream_step("main", "Hi", into=allm.Mailbox()), allm.StreamHandle)
+    batch = allm.run_tool_calls(result.manual_tool_calls, [weather])
+    assert_type(batch, allm.ToolBatch)
+    assert_type(batch.messages, list[allm.Message])
+
+
+def decide(call: allm.ToolCall, error: AllmError) -> object:
+    return allm.Continue(f"{call.name}: {error}") if error.reason == "timeout" else "halt"
+
+
+@allm.tool
+def questions(city: str, ctx: allm.ToolContext) -> allm.AskUser | allm.Halt:
+    """Ask, or stop."""
+    ctx.raise_if_cancelled()
+    return allm.AskUser(f"Which {city}?", choices=["a", "b"]) if city else allm.Halt("nowhere", {"city": city})
+
+
+def sessions() -> None:
+    session, result = allm.Session.start("main", "Hi", id="s", tools=[questions])
+    assert_type(session, allm.Session)
+    assert_type(result, allm.ChatResult)
+    assert_type(allm.Session.step("main", session)[1], allm.StepResult)
+    assert_type(allm.Session.submit_tool_result(session, "1", {"a": 1}), allm.Session)
+    with allm.Session.stream_reply("main", session, "And tomorrow?") as events:
+        fold = events.reducer()
+        assert_type(fold, allm.StreamReducer[allm.Session])
+        for event in events:
+            assert_type(event, Event)
+            fold.apply(event)
+    assert_type(fold.finalize()[0], allm.Session)
+    with allm.Mailbox() as mailbox:
+        handle = allm.Session.stream_continue("main", session, into=mailbox)
+        assert_type(handle.session, allm.Session)
+
+
 def supervised() -> None:
     with allm.start_engine(allm.Engine(adapter=Fake()), name="main") as ref:
         assert_type(ref, allm.EngineRef)
