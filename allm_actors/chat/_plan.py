@@ -115,7 +115,7 @@ class Pass:
         site: The engine's value and place.
         tools: As the model is shown them.
         options: The options of each request.
-        model: What the requests ask for, as far as it is known before they are made.
+        ends_at: When the run has to be over, on the clock of `time.monotonic()`.
     """
 
     site: Site
@@ -154,7 +154,7 @@ class Plan:
     Attributes:
         first: What the turns of the loop need.
         second: What the structured last turn needs; `None` for a run of one pass.
-        unfiltered: The options that concern the consumer: `on_event` and the filters.
+        metadata: What every telemetry event of the run says.
     """
 
     options: RunOptions
@@ -204,13 +204,7 @@ def plan(
     )
     request_id = chosen.request_id or new_request_id()
     ends_at = began + chosen.times.get("deadline", math.inf)
-    metadata = {
-        **(chosen.telemetry_metadata or {}),
-        "request_id": request_id,
-        "engine": site.name,
-        "provider": value.adapter.provider if value.adapter is not None else None,
-        "model": _model(value, asked.request, defaults),
-    }
+    metadata = metadata_of(chosen, request_id, site, _model(value, asked.request, defaults))
     tools = tool_help.with_help(value.resolve_tools(run.tools))
     toolbox = toolbox_of(
         run, value, tools, engine=engine, request_id=request_id, ends_at=ends_at, metadata=metadata
@@ -226,14 +220,26 @@ def plan(
     if passes and run.structured_finalize:
         if _is_schema(settings.get("response_format")):
             first = _without(first, "response_format", "structured_finalize")
-            second = replace(
-                _without(Pass(site, [], options, ends_at), "tool_choice", "structured_finalize"),
-            )
+            second = _without(Pass(site, [], options, ends_at), "tool_choice", "structured_finalize")
         else:
             first = replace(
                 first, options={**options, "structured_finalize": True}
             )  # refused with the request
     return Plan(run, request_id, toolbox, first, second, metadata)
+
+
+def metadata_of(
+    options: CallOptions, request_id: str, site: Site | None, model: str | None
+) -> dict[str, Any]:
+    """What every telemetry event of a run says."""
+    adapter = site.engine.adapter if site is not None else None
+    return {
+        **(options.telemetry_metadata or {}),
+        "request_id": request_id,
+        "engine": site.name if site is not None else None,
+        "provider": adapter.provider if adapter is not None else None,
+        "model": model,
+    }
 
 
 def toolbox_of(run: RunOptions, value: Engine | None, tools: Sequence[Tool], **fields: Any) -> Toolbox:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from allm_actors.chat import tool_help
 from allm_actors.chat._batch import Batch
-from allm_actors.chat._plan import toolbox_of
+from allm_actors.chat._plan import metadata_of, toolbox_of
 from allm_actors.chat._source import GATE, Run, RunTap
 from allm_actors.chat._turn import unknown_tool
 from allm_actors.chat.options import sort_run_options, with_engine
@@ -110,10 +110,11 @@ def _prepared(
     request = sort_options(run.request)
     if problem is not None:
         raise problem
-    value = None
+    site = value = None
     if engine is not None:
         engine = processes.find(engine)
-        value = processes.locate(engine).engine
+        site = processes.locate(engine)
+        value = site.engine
         run = with_engine(run, value)
         if run.context is None:
             run = replace(run, context=value.context)
@@ -125,7 +126,7 @@ def _prepared(
         engine=engine,
         request_id=request_id,
         ends_at=began + request.times.get("deadline", math.inf),
-        metadata={**(request.telemetry_metadata or {}), "request_id": request_id},
+        metadata=metadata_of(request, request_id, site, None),
     )
     return calls, box
 
