@@ -104,7 +104,9 @@ def decide(call: allm.ToolCall, error: AllmError) -> object:
 def questions(city: str, ctx: allm.ToolContext) -> allm.AskUser | allm.Halt:
     """Ask, or stop."""
     ctx.raise_if_cancelled()
-    return allm.AskUser(f"Which {city}?", choices=["a", "b"]) if city else allm.Halt("nowhere", {"city": city})
+    return (
+        allm.AskUser(f"Which {city}?", choices=["a", "b"]) if city else allm.Halt("nowhere", {"city": city})
+    )
 
 
 def sessions() -> None:
