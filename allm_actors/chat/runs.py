@@ -12,6 +12,7 @@ from allm_actors.chat._plan import ask, plan
 from allm_actors.chat._source import RunProducer
 from allm_actors.data import to_thread
 from allm_actors.streaming import EventStream, Mailbox, StreamHandle
+from allm_actors.streaming.options import seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,7 @@ def step(engine: Engine | EngineRef | str, input: Any, **options: Any) -> StepRe
         AllmError: What is wrong with the call; or what the turn failed with, its `partial` the `StepResult`.
         Exception: What `on_event` raised, or the bug of an adapter; everything was stopped by then.
     """
+    seal(options)
     conversation = _open(engine, input, options, "step")
     run_to_end(conversation)
     result = conversation.folded.steps[-1]
@@ -62,6 +64,7 @@ def chat(engine: Engine | EngineRef | str, input: Any, **options: Any) -> ChatRe
         AllmError: What is wrong with the call; or what a turn failed with, its `partial` the `ChatResult`.
         Exception: What `halt_when` or `on_event` raised, or the bug of an adapter.
     """
+    seal(options)
     conversation = _open(engine, input, options, "chat")
     run_to_end(conversation)
     result = conversation.folded.chat_result()
@@ -106,6 +109,7 @@ def stream_step(
     Raises:
         Exception: As `step`, but for what the turn fails with: that is an event.
     """
+    seal(options)
     return _stream(engine, input, options, "step", into)
 
 
@@ -146,6 +150,7 @@ def stream(
     Raises:
         Exception: As `chat`, but for what a turn fails with: that is an event, and in the result.
     """
+    seal(options)
     return _stream(engine, input, options, "chat", into)
 
 

@@ -26,6 +26,7 @@ from allm_actors.chat._plan import ask
 from allm_actors.chat._session_state import SessionState
 from allm_actors.chat.runs import check_into
 from allm_actors.data import Message, to_thread, user
+from allm_actors.streaming.options import seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -78,6 +79,7 @@ class Session(SessionState):
             AllmError: What is wrong with the first request.
             Exception: What a callback raised, or the bug of an adapter.
         """
+        seal(options)
         session, result = ops.run(_start(engine, session_input, id, options))
         return session, result  # type: ignore[return-value]
 
@@ -99,6 +101,7 @@ class Session(SessionState):
         Raises:
             Exception: As `start`; a `ValueError` for a message of another role.
         """
+        seal(options)
         after, result = ops.run(ops.prepare_reply(engine, session, input, options))
         return after, result  # type: ignore[return-value]
 
@@ -120,6 +123,7 @@ class Session(SessionState):
         Raises:
             Exception: As `start`.
         """
+        seal(options)
         after, result = ops.run(ops.prepare_continue(engine, session, input, options))
         return after, result  # type: ignore[return-value]
 
@@ -137,6 +141,7 @@ class Session(SessionState):
         Raises:
             Exception: As `start`.
         """
+        seal(options)
         after, result = ops.run(ops.prepare_step(engine, session, options))
         return after, result  # type: ignore[return-value]
 
@@ -183,6 +188,7 @@ class Session(SessionState):
         Raises:
             Exception: As `start`, from the call itself.
         """
+        seal(options)
         check_into(into)
         return ops.stream(_start(engine, session_input, id, options), into)
 
@@ -227,6 +233,7 @@ class Session(SessionState):
         Raises:
             Exception: As `reply`, from the call itself.
         """
+        seal(options)
         check_into(into)
         return ops.stream(ops.prepare_reply(engine, session, input, options), into)
 
@@ -271,6 +278,7 @@ class Session(SessionState):
         Raises:
             Exception: As `continue_`, from the call itself.
         """
+        seal(options)
         check_into(into)
         return ops.stream(ops.prepare_continue(engine, session, input, options), into)
 
@@ -299,6 +307,7 @@ class Session(SessionState):
         Raises:
             Exception: As `step`, from the call itself.
         """
+        seal(options)
         check_into(into)
         return ops.stream(ops.prepare_step(engine, session, options), into)
 

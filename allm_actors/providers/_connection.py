@@ -197,14 +197,16 @@ class HttpConnection(Connection):
         redactor = Redactor(call.api_key)
         if not succeeded(reply):
             raise wire.http_error(reply.status, reply.headers, error_body(reply), redactor=redactor)
-        kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+        declared = reply.headers.get("content-type", "").partition(";")[0].strip()
+        kind = declared.lower()
         if kind in _SSE_TYPES:
             yield from read_stream(wire, reply, wire.decoder(request, redactor=redactor))
         elif kind == "application/json":
             body = json_object(wire, reply.read_all())
             yield from wire.replay(body, request, redactor=redactor)
         else:
-            shown = redactor.text(kind[:100])
+            # As it was sent, and whole: neither in lower case nor cut in two would the key be found in it.
+            shown = redactor.text(declared)[:100]
             raise malformed_response(wire.provider, wire.display, f"a stream was answered with {shown!r}")
 
     # --- a whole answer -------------------------------------------------------------------------------

@@ -177,7 +177,7 @@ class Reply:
         return data
 
     def _read_decoded(self) -> bytes:
-        data: bytes | None = self._raw.read1(decode_content=True)
+        data: bytes | None = self._raw.read1(_PART, decode_content=True)
         return data or b""
 
     def __iter__(self) -> Iterator[bytes]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 """The most data, in bytes of UTF-8, that one event may hold."""
 
+_MAX_BARE: Final = 64 * 1024  # of an object outside any field; as much as is read of the body of an error
 _MAX_LINE: Final = MAX_EVENT_BYTES + len(b"data: ")
 _TOO_LARGE: Final = "an event of more than 16 MiB"
 _NOT_UTF8: Final = "bytes that are not UTF-8"
@@ -56,7 +57,7 @@ class SSEDecoder:
     """
 
     __slots__ = (
-        "_bare", "_bare_size", "_data", "_event", "_fields", "_head", "_id", "_more", "_retry", "_size",
+        "_bare", "_data", "_event", "_fields", "_head", "_id", "_more", "_retry", "_size",
         "_skip_lf", "_tail", "_tail_size", "failure",
     )  # fmt: skip
 
@@ -67,10 +68,9 @@ class SSEDecoder:
         self._tail: list[bytes] = []  # the line that has not ended yet
         self._tail_size = 0
         self._skip_lf = False  # the last chunk ended with CR: an LF that comes next belongs to it
-        self._bare: list[bytes] | None = None  # the lines of what may be a bare JSON object
-        self._bare_size = 0
+        self._bare: bytearray | None = None  # the lines of what may be a bare JSON object
         self._data: bytes | None = None
-        self._more: list[bytes] | None = None  # all data lines, if there are several
+        self._more: bytearray | None = None  # all data lines, if there are several
         self._event: bytes | None = None
         self._id: bytes | None = None
         self._retry: int | None = None
@@ -171,8 +171,9 @@ class SSEDecoder:
                 self._data = value
             else:
                 if self._more is None:
-                    self._more = [self._data]
-                self._more.append(value)
+                    self._more = bytearray(self._data)
+                self._more += b"\n"
+                self._more += value
                 self._size += len(value) + 1
         elif name == b"event":
             self._event = value
@@ -182,26 +183,34 @@ class SSEDecoder:
             if value.isdigit() and len(value) < 20:  # noqa: PLR2004  more digits are no time any more
                 self._retry = int(value)
         else:
-            self._size += len(name) + len(value)
-            if self._fields is None:
-                self._fields = {}
-            self._fields[name] = value
+            self._keep_field(name, value)
         if self._data is not None and len(self._data) + self._size > MAX_EVENT_BYTES:
             self.failure = _TOO_LARGE
 
+    def _keep_field(self, name: bytes, value: bytes) -> None:
+        """Keep a field of another name; fields alone are no event, and too many of them are forgotten."""
+        self._size += len(name) + len(value)
+        if self._data is None and self._size > MAX_EVENT_BYTES:
+            self._fields, self._size = None, 0
+            return
+        if self._fields is None:
+            self._fields = {}
+        self._fields[name] = value
+
     def _bare_line(self, line: bytes) -> None:
         """Collect an object that stands outside any field; it ends with a line that makes it complete."""
+        first = self._bare is None
         if self._bare is None:
-            self._bare, self._bare_size = [], 0
-        self._bare.append(line)
-        self._bare_size += len(line) + 1
-        if self._bare_size > MAX_EVENT_BYTES:
+            self._bare = bytearray()
+        self._bare += line
+        self._bare += b"\n"
+        if len(self._bare) > _MAX_BARE:
             self._bare = None
-        elif line.startswith(b"}") or len(self._bare) == 1:
+        elif first or line.startswith(b"}"):
             self._end_bare()
 
     def _end_bare(self) -> None:
-        text = b"\n".join(self._bare or ()).strip()
+        text = bytes(self._bare or b"").strip()
         try:
             found = from_json(text)
         except ValueError:
@@ -240,7 +249,7 @@ class SSEDecoder:
                 events.append(
                     SSEEvent(
                         None if self._event is None else self._event.decode(),
-                        b"\n".join(self._more or [data or b""]).decode(),
+                        (self._more or data or b"").decode(),
                         None if self._id is None else self._id.decode(),
                         self._retry,
                         {name.decode(): value.decode() for name, value in fields.items()} or _NO_FIELDS,

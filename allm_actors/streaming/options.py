@@ -21,7 +21,7 @@ from allm_actors.data import ModelRef, PromptCache
 from allm_actors.data.base import JsonData
 from allm_actors.engine import Engine, Retry
 
-__all__ = ["ENGINE_FIELDS", "ORCHESTRATION", "REQUEST_FIELDS", "TIMES", "CallOptions", "sort_options"]
+__all__ = ["ENGINE_FIELDS", "ORCHESTRATION", "REQUEST_FIELDS", "TIMES", "CallOptions", "seal", "sort_options"]
 
 _log = Logger("allm_actors.streaming")
 
@@ -102,6 +102,16 @@ _SINGLE: Final = (
     "request_id",
     "api_key",
 )
+
+
+def seal(options: dict[str, Any]) -> None:
+    """Put a key that came as text into a `SecretStr`, in place.
+
+    The first thing every public call does: should it fail, those who print the variables of its frames print
+    no key.
+    """
+    if type(options.get("api_key")) is str:
+        options["api_key"] = SecretStr(options["api_key"])
 
 
 def sort_options(options: Mapping[str, Any], *, of_engine: bool = False) -> CallOptions:

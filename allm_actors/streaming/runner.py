@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from allm_actors.data import StreamCollector
 from allm_actors.engine import capability
 from allm_actors.streaming.event_stream import EventStream
+from allm_actors.streaming.options import seal
 from allm_actors.streaming.stream_runner import open_call
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Runner:
             Exception: What the call itself raises, as `StreamRunner.run`; what `on_event` raised; the bug
                 of an adapter. The stream is closed by then.
         """
+        seal(options)
         opened = open_call(self.engine, input, options, span="generate")
         try:
             stream: EventStream[Event] = EventStream(
@@ -70,6 +72,7 @@ def generate(engine: Engine | EngineRef | str, input: Any, **options: Any) -> Re
             call.
         Exception: As `Runner.run`.
     """
+    seal(options)
     response = Runner(engine).run(input, **options)
     if response.error is not None:
         error = response.error.replace()  # a copy: no traceback hangs on the response

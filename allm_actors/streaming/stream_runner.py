@@ -27,7 +27,7 @@ from allm_actors.streaming._producer import Producer, ProducerTap
 from allm_actors.streaming.event_stream import EventStream
 from allm_actors.streaming.filters import event_filter
 from allm_actors.streaming.mailbox import Mailbox, StreamHandle
-from allm_actors.streaming.options import REQUEST_FIELDS, CallOptions, sort_options
+from allm_actors.streaming.options import REQUEST_FIELDS, CallOptions, seal, sort_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,6 +67,7 @@ class StreamRunner:
             ValueError: An impossible option.
             AllmError: What is wrong with the engine or the request, or what the adapter refused.
         """
+        seal(options)
         opened = open_call(self.engine, input, options)
         return EventStream(
             opened.tap(),
@@ -82,6 +83,7 @@ class StreamRunner:
             ValueError: The mailbox is closed; nothing was sent.
             Exception: As `run`.
         """
+        seal(options)
         if not isinstance(into, Mailbox):
             raise TypeError(f"into must be a Mailbox, not {type(into).__name__}")
         into.check_open()
@@ -100,6 +102,7 @@ def stream_generate(
     **options: Any,
 ) -> EventStream[Event]:
     """Give the events of one request, lazily: see `StreamRunner.run`."""
+    seal(options)
     return StreamRunner(engine).run(input, **options)
 
 
@@ -111,6 +114,7 @@ def open_stream(
     **options: Any,
 ) -> StreamHandle:
     """Send one request whose events arrive in a mailbox: see `StreamRunner.open`."""
+    seal(options)
     return StreamRunner(engine).open(input, into=into, **options)
 
 
@@ -248,7 +252,7 @@ def resolve(asked: Request, engine: Engine, options: CallOptions, defaults: Call
 def _streaming_adapter(engine: Engine) -> Adapter:
     adapter = engine.adapter
     if adapter is None:
-        raise EngineError("missing_adapter")
+        raise EngineError("missing_adapter", "the engine has no adapter: give it one, Engine(adapter=...)")
     if not adapter.streams:
         raise EngineError(
             "missing_stream_adapter",
