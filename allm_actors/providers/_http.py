@@ -5,7 +5,8 @@ no redirect is followed, no netrc file read, no cookie kept, nothing tried twice
 
 Promises:
     - `Reply.read` returns what has arrived and waits for no more than that.
-    - An answer read to its end gives its connection back; any other is closed.
+    - An answer read to its end gives its connection back, unless its server is known to leave then; any other
+      is closed.
     - In a `Scope` that was interrupted everything raises `Interrupted`, and nothing read is handed out.
     - No exception of the HTTP library leaves this module, not as a cause or context either: they hold the
       request, and with it the credentials.
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 _PART: Final = 32 * 1024
 _DRAIN_SECONDS: Final = 0.05
+_LEAVING: Final = "llama.cpp"
+"""A server that closes a connection after a chunked answer (a stream, that is) and says that it keeps it. The
+next request would now and then be faster than the news of it, and end without an answer."""
 _FOREVER: Final = 10**8  # seconds; more than a socket or a poll takes is no limit at all
 _FOREIGN: Final = (
     requests.RequestException,
@@ -211,9 +215,16 @@ class Reply:
         self._ended = True
         if self._body is not None:
             self._body.close()
-        self._raw.release_conn()
+        if self._deserted():
+            self._raw.close()
+        else:
+            self._raw.release_conn()
         if self._scope is not None:
             self._scope.release()
+
+    def _deserted(self) -> bool:
+        headers = self.headers
+        return headers.get("server", "").startswith(_LEAVING) and "transfer-encoding" in headers
 
     def abort(self) -> None:
         """Close the connection, unless the answer was read to its end. Idempotent."""

@@ -858,6 +858,33 @@ def test_an_answer_read_to_its_end_gives_its_connection_back(secured):
         assert server.connections == 1
 
 
+def _leaves_after_a_stream(sock):
+    """llama.cpp at its slowest: it takes the next request of a connection that it has given up."""
+    read_request(sock)
+    body = b"2\r\nok\r\n0\r\n\r\n"
+    head = (
+        b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nKeep-Alive: timeout=5\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    sock.sendall(head + body)
+    read_request(sock)
+    sock.close()
+
+
+def test_a_connection_that_its_server_is_about_to_leave_is_not_used_again(transport):
+    """P-127, P-130: the call after a stream of llama.cpp's does not fail first."""
+    with raw_server(_leaves_after_a_stream, connections=5) as port:
+        for _ in range(5):
+            assert whole(transport, post(f"http://{HOST}:{port}")) == b"ok"
+
+
+def test_a_whole_answer_of_the_same_server_gives_its_connection_back(transport):
+    reply = Reply(body="ok", framing="length", headers={"server": "llama.cpp"})
+    with FakeServer(default=reply) as server:
+        for _ in range(3):
+            whole(transport, post(server.url))
+        assert server.connections == 1
+
+
 def test_drain_gives_a_connection_back_if_the_end_is_next(secured):
     transport, tls = secured
     with FakeServer(script=[Reply("x"), "y"], **tls) as server:
