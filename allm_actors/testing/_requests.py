@@ -21,8 +21,12 @@ class ReceivedRequest:
         body: The bytes of the body.
         received_at: When the last byte of it was there, in seconds of `time.monotonic`.
         connection: The number of the connection it came on, from 1.
-        disconnected_at: When the client ended that connection, in seconds of `time.monotonic`; `None`
-            while it stands.
+        sent: How many bytes of the reply's body were written so far, each piece counted once it was written
+            whole. The framing of chunks and what a fault adds do not count.
+        answered_at: When the reply was written to its end, in seconds of `time.monotonic`; `None` if it was
+            not, or not yet.
+        disconnected_at: When the client or the script ended that connection, in seconds of
+            `time.monotonic`; `None` while it stands, and if the server's `close()` ended it.
     """
 
     def __init__(
@@ -31,6 +35,8 @@ class ReceivedRequest:
         self.method, self.path, self.headers, self.body = method, path, headers, body
         self.connection = connection
         self.received_at = time.monotonic()
+        self.sent = 0
+        self.answered_at: float | None = None
         self.disconnected_at: float | None = None
         self._gone = threading.Event()
         self._wake: Callable[[], None] | None = None

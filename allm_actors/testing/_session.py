@@ -154,10 +154,11 @@ class Session:
             *(f"{name}: {value}" for name, value in headers.items()),
         ]
         self._send(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-        self._send_body(reply, recut(pieces, reply.piece, reply.split_at))
+        self._send_body(request, reply, recut(pieces, reply.piece, reply.split_at))
+        request.answered_at = time.monotonic()
         return keep
 
-    def _send_body(self, reply: Reply, pieces: list[bytes]) -> None:
+    def _send_body(self, request: ReceivedRequest, reply: Reply, pieces: list[bytes]) -> None:
         chunked = reply.framing == "chunked"
         ends_early = False
         for index, piece in enumerate(pieces):
@@ -168,6 +169,7 @@ class Session:
             if index and reply.chunk_delay:
                 self._idle(reply.chunk_delay, reply)
             self._send(_chunk(piece) if chunked else piece)
+            request.sent += len(piece)
         if reply.fault is not None and reply.after >= len(pieces) and not ends_early:
             self._fail(reply, b"", frame('{"broken": '))
         if chunked:

@@ -417,3 +417,34 @@ def test_a_function_that_gives_no_answer_is_an_answer_that_says_so(connect):
 
         assert response.status == 500
         assert b"the script gave int" in response.read()
+
+
+def test_it_knows_what_it_sent_and_when_it_was_done(connect):
+    """A test that compares what was delivered with what was sent needs the other side's word for it."""
+    with FakeServer(script=["Hello big world"]) as server:
+        connection = connect(server)
+        body = ask(connection).read()
+        (request,) = server.requests
+        connection.close()
+        assert request.wait_disconnected()  # so it has written down the last of it
+    assert request.sent == len(body)
+    assert request.received_at <= request.answered_at
+
+
+@pytest.mark.parametrize(("fault", "said"), [("stall", 2), ("drop", 2), ("truncate", 2), ("stall", -1)])
+def test_a_reply_that_a_fault_ends_was_never_answered(connect, fault, said):
+    """What a fault sends of its own does not count as said."""
+    frames_of = [b"data: one\n\n", b"data: two\n\n", b"data: three\n\n"]
+    with FakeServer(script=[Reply(frames=frames_of, fault=fault, after=said)]) as server:
+        connection = connect(server)
+        connection.request("POST", "/v1/chat/completions", "{}")
+        (request,) = server.wait_for_requests()
+        if fault == "stall" and said > 0:
+            connection.getresponse().read(len(frames_of[0] + frames_of[1]))
+        elif fault != "stall":
+            with pytest.raises((ConnectionError, http.client.HTTPException)):
+                connection.getresponse().read()
+        connection.close()
+        assert request.wait_disconnected()
+        assert request.sent == (len(frames_of[0] + frames_of[1]) if said > 0 else 0)
+        assert request.answered_at is None
