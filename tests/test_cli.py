@@ -170,7 +170,13 @@ def test_a_failure_in_mid_answer_keeps_what_was_said(run, server):
     ("arguments", "said"),
     [
         (("--provider", "openai", "Hi"), "--model"),
-        (("--provider", "openai", "--model", "gpt-4o-mini", "Hi"), "OPENAI_API_KEY"),
+        (("--provider", "anthropic", "Hi"), "--model"),
+        (("--provider", "openai", "--model", "gpt-4o-mini", "Hi"), "set OPENAI_API_KEY (or"),
+        (
+            ("--provider", "anthropic", "--model", "c", "Hi"),
+            "no API key for anthropic: set ANTHROPIC_API_KEY (or",
+        ),
+        (("--provider", "gemini", "--model", "g", "Hi"), "set GEMINI_API_KEY or GOOGLE_API_KEY (or"),
         (("--base-url", "http://127.0.0.1:9/v1", "--model", "m", ""), "prompt is empty"),
         (("--provider", "fake", "--temperature", "9", "Hi"), "invalid request: temperature: out of range"),
         (("--provider", "fake", "half \udcff"), "messages.0.content: not unicode"),
@@ -207,8 +213,28 @@ def test_a_wrong_option_is_code_2(run, arguments):
     assert "Traceback" not in err
 
 
-def test_a_base_url_belongs_to_one_provider(run):
-    code, _, err = run("chat", "--provider", "local", "--base-url", "http://127.0.0.1:9/v1", "Hi")
+@pytest.mark.parametrize(
+    ("provider", "path"),
+    [
+        ("openai", "/v1/chat/completions"),
+        ("anthropic", "/v1/messages"),
+        ("gemini", "/v1/models/m:streamGenerateContent"),
+    ],
+)
+def test_every_provider_can_be_asked(run, server, monkeypatch, provider, path):
+    monkeypatch.setenv(f"{provider.upper()}_API_KEY", "a-key-of-ones-own")
+    server.add("Fine.")
+
+    code, out, _ = run(*against(server, "--provider", provider, "How are you?"))
+
+    assert (code, out) == (0, "Fine.\n")
+    assert server.requests[0].path.partition("?")[0] == path
+    assert "a-key-of-ones-own" in repr(server.requests[0].headers)
+
+
+@pytest.mark.parametrize("provider", ["local", "fake"])
+def test_a_base_url_belongs_to_providers_elsewhere(run, provider):
+    code, _, err = run("chat", "--provider", provider, "--base-url", "http://127.0.0.1:9/v1", "Hi")
 
     assert code == 2
     assert "--provider openai" in err

@@ -23,9 +23,14 @@ app = typer.Typer(
 class Provider(enum.StrEnum):
     """Who answers."""
 
+    ANTHROPIC = "anthropic"
     FAKE = "fake"
+    GEMINI = "gemini"
     LOCAL = "local"
     OPENAI = "openai"
+
+
+_IN_PROCESS = (Provider.FAKE, Provider.LOCAL)
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001  # typer's calling convention
@@ -54,13 +59,17 @@ def chat(  # noqa: PLR0913  # one parameter for each option
         Provider | None,
         typer.Option(
             help="'local': a small model on this machine. 'openai': OpenAI, or any server that speaks its "
-            "Chat Completions (see --base-url). 'fake': a scripted server on loopback. "
+            "Chat Completions (see --base-url). 'anthropic', 'gemini': these, with a key in "
+            "ANTHROPIC_API_KEY or GEMINI_API_KEY. 'fake': a scripted server on loopback. "
             "Default: openai if --base-url is given, else local.",
         ),
     ] = None,
     base_url: Annotated[
         str | None,
-        typer.Option(help="Base URL of an OpenAI-compatible server, e.g. http://localhost:11434/v1."),
+        typer.Option(
+            help="Base URL of a compatible server, e.g. http://localhost:11434/v1. It speaks as OpenAI does, "
+            "or as the provider that is named."
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="The model's name; for 'local' the path of a GGUF file.")
@@ -104,8 +113,10 @@ def chat(  # noqa: PLR0913  # one parameter for each option
     if interactive and prompt is not None:
         raise typer.BadParameter("takes no prompt: type it when asked", param_hint="--interactive")
     chosen = provider or (Provider.OPENAI if base_url else Provider.LOCAL)
-    if base_url is not None and chosen is not Provider.OPENAI:
-        raise typer.BadParameter(f"needs --provider openai, not {chosen.value}", param_hint="--base-url")
+    if base_url is not None and chosen in _IN_PROCESS:
+        raise typer.BadParameter(
+            f"needs --provider openai, anthropic or gemini, not {chosen.value}", param_hint="--base-url"
+        )
     code = Chat(
         provider=chosen.value,
         base_url=base_url,

