@@ -95,8 +95,12 @@ def _tool_choice(choice: str | dict[str, Any]) -> str | dict[str, Any]:
 
 
 def _text_format(request: Request) -> dict[str, Any] | None:
+    """Return the format in the flat form of this endpoint; a schema may come in the other one's envelope."""
     wanted = request.response_format
-    return {"type": wanted} if isinstance(wanted, str) else wanted
+    if not isinstance(wanted, dict):
+        return None if wanted is None else {"type": wanted}
+    inner = wanted.get("json_schema")
+    return {"type": "json_schema", **inner} if isinstance(inner, dict) else wanted
 
 
 def _write_reasoning(body: dict[str, Any], options: dict[str, str]) -> None:

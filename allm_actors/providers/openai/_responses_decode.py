@@ -43,7 +43,7 @@ def decode_responses(body: dict[str, Any], *, redactor: Redactor = SHAPES_ONLY) 
         raise failure(body["error"], redactor) if "output" in body else error_of(body, redactor)
     if status in ("queued", "in_progress"):
         raise malformed_response(PROVIDER, DISPLAY, f"the answer is {status!r}: there is no background mode")
-    if not isinstance(status, str) and not isinstance(body.get("output"), list):
+    if not (isinstance(status, str) and status) and not isinstance(body.get("output"), list):
         raise malformed_response(PROVIDER, DISPLAY, "the answer has neither a status nor an output")
     assembly = Assembly(PROVIDER, redactor=redactor)
     for item in output_items(body):

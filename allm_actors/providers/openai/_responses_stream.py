@@ -195,7 +195,7 @@ class ResponsesDecoder(JsonDecoder):
             self.assembly.arguments(call, whole[len(sent) :])
 
     def _take_missing_calls(self, body: _Payload) -> None:
-        """Announce the calls of the whole answer that no event has announced."""
+        """Announce the calls of the whole answer that no event has announced, and complete those it knows."""
         known = set(self.assembly.calls)
         output = body.get("output")
         for position, item in enumerate(output if isinstance(output, list) else []):
@@ -213,6 +213,7 @@ class ResponsesDecoder(JsonDecoder):
             known.discard(there)
             if not there.announced:
                 self.assembly.identify(there, wire_id, item.get("name"))
+            if there.wire_id == wire_id:
                 self._complete(there, item)
 
 

@@ -154,6 +154,11 @@ def test_images():  # P-66, P-54
             json_schema("a", {}, strict=False),
             {"format": {"type": "json_schema", "name": "a", "schema": {}, "strict": False}},
         ),
+        (
+            {"type": "json_schema", "json_schema": {"name": "a", "schema": {}, "strict": True}},
+            {"format": {"type": "json_schema", "name": "a", "schema": {}, "strict": True}},
+        ),
+        ({"type": "grammar"}, {"format": {"type": "grammar"}}),
     ],
 )
 def test_response_formats(wanted, sent):  # P-67

@@ -132,6 +132,7 @@ def test_incomplete_details_are_kept():  # P-69
         (answer(status="in_progress"), "malformed_response"),
         ({"id": "x"}, "malformed_response"),
         ({"output": "x"}, "malformed_response"),
+        ({"status": "", "id": "x"}, "malformed_response"),
         ({"error": {"message": "bad", "type": "invalid_request_error"}}, "invalid_request"),
         (answer(error={"code": "server_error"}), "provider_unavailable"),
     ],

@@ -266,6 +266,25 @@ def test_a_call_known_only_from_the_whole_answer():  # P-70
     assert [call.id for call in fold(events).tool_calls] == ["call_1", "call_2"]
 
 
+@pytest.mark.parametrize(
+    ("delivered", "whole", "raw"),
+    [("", '{"a":1}', '{"a":1}'), ('{"a"', '{"a":1}', '{"a":1}'), ('{"b":2}', '{"a":1}', '{"b":2}')],
+)
+def test_arguments_known_only_from_the_whole_answer(delivered, whole, raw):  # P-70, P-6
+    """Some gateways announce a call and tell the rest of it at the end: it must not run with nothing."""
+    told = [arguments(delivered)] if delivered else []
+    events = responses(CREATED, added(call_item()), *told, completed(call_item(arguments=whole)))
+    assert [(call.id, call.raw_arguments) for call in fold(events).tool_calls] == [("call_1", raw)]
+    assert "".join(event.arguments_delta for event in events if event.type == "tool_call_delta") == raw
+
+
+def test_the_whole_answer_completes_no_other_call():  # P-70
+    """What stands in the place of a call in the whole answer need not be that call."""
+    item = call_item(id="x9", call_id="call_9", arguments='{"a":1}')
+    events = responses(CREATED, added(call_item(1), 0), completed(item))
+    assert fold(events).tool_calls[0].raw_arguments == "{}"
+
+
 def test_the_call_id_is_the_items_own_where_there_is_none():  # P-68, P-70
     item = {name: value for name, value in call_item().items() if name != "call_id"}
     assert short(responses(CREATED, added(item), completed(item)))[1] == ("tool_call_started", "fc_1", "f")
