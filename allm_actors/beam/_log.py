@@ -3,6 +3,9 @@
 Records are structured (structlog). In a program that has configured structlog they go through its
 processors; in any other they reach the standard `logging` tree under the same name, as one line of
 `event key=value ...`, so a program that configured nothing sees warnings and errors and no debug noise.
+
+No field can break out of its line or drive a terminal: what is not printable in a text is written as an
+escape, as in Python. Line breaks stay in `stack` and `traceback` alone, texts of many lines by nature.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 
 import structlog
 
+_MANY_LINES = frozenset({"stack", "traceback"})
 _RENDER = structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True)
 
 
@@ -49,7 +53,8 @@ class Logger:
         # A record is written in the middle of deaths: whatever a processor or a handler of the program
         # raises must not keep the news from those who wait for it.
         try:
-            getattr(self._target(), level)(event, **fields)
+            harmless = {name: _harmless(value, name) for name, value in fields.items()}
+            getattr(self._target(), level)(event, **harmless)
         except Exception:
             if logging.raiseExceptions and sys.stderr is not None:
                 with contextlib.suppress(Exception):
@@ -67,6 +72,16 @@ class Logger:
     def error(self, event: str, **fields: Any) -> None:
         """Log a failure."""
         self._write("error", event, fields)
+
+
+def _harmless(value: Any, name: str) -> Any:
+    """Return a text with its unprintable characters escaped; of anything else renderers show the `repr`."""
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    kept = "\n" if name in _MANY_LINES else ""
+    return "".join(
+        char if char.isprintable() or char in kept else repr(char)[1:-1] for char in str.__str__(value)
+    )
 
 
 log = Logger("allm_actors.beam")

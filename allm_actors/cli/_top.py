@@ -122,6 +122,7 @@ def watch(path: Path, *, interval: float, once: bool, console: Console) -> None:
 
 def render(snapshot: dict[str, Any]) -> Group:
     """A snapshot as something to look at."""
+    snapshot = _plain(snapshot)
     nodes = list(_walk(snapshot["tree"]))
     head = Text.assemble(
         ("allm-actors top", "bold"),
@@ -189,10 +190,22 @@ def _line(node: dict[str, Any]) -> Text:
 
 
 def _title(node: dict[str, Any]) -> str:
-    name = f" {_plain(node['name'])}" if node["name"] else ""
-    return f"{_plain(node['class'])} {node['pid']}{name}"
+    name = f" {node['name']}" if node["name"] else ""
+    return f"{node['class']} {node['pid']}{name}"
 
 
-def _plain(text: str) -> str:
-    """Text without what a terminal would obey."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+def _plain(snapshot: dict[str, Any]) -> dict[str, Any]:
+    """A copy whose texts hold nothing that a terminal would obey; a loop, for trees may be deep."""
+    copy: dict[str, Any] = {}
+    todo: list[tuple[dict[str, Any], dict[str, Any]]] = [(snapshot, copy)]
+    while todo:
+        given, made = todo.pop()
+        for key, value in given.items():
+            if isinstance(value, str):
+                made[key] = "".join(char if char.isprintable() else "?" for char in value)
+            elif key in {"tree", "children"}:
+                made[key] = [{} for _ in value]
+                todo += zip(value, made[key], strict=True)
+            else:
+                made[key] = value
+    return copy

@@ -3,6 +3,7 @@
 A class declares its `kind`, its reasons and its extra fields; everything else is derived from these here.
 """
 
+import re
 from math import inf, isinf, isnan
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -12,6 +13,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, cor
 from allm_actors.errors._json import check_json, check_json_object, json_problems
 
 _KINDS: dict[str, type["AllmError"]] = {}
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _INFINITIES = {"Infinity": inf, "-Infinity": -inf}
 
 
@@ -36,11 +38,13 @@ class FieldError(_FieldError):
 
 
 class AllmError(Exception):
-    """The base of every error this library raises or reports.
+    r"""The base of every error this library raises or reports.
 
     Attributes:
         reason: One of `legal_reasons()`.
-        message: One sentence for people; the same as `str(error)`, never empty.
+        message: One sentence for people; the same as `str(error)`, never empty. It drives no terminal:
+            control characters but newline and tab, and those that turn the direction of writing, stand in
+            it as escapes (`\x1b`), whatever it was built from.
         cause: What lies behind it, as JSON; never a live exception.
         metadata: Further facts, as JSON.
         partial: What had been completed when a call raised this error (a `Response`, `StepResult` or
@@ -200,7 +204,7 @@ class AllmError(Exception):
 
     def _default_message(self) -> str:
         who = getattr(self, self._who) if self._who else None
-        return f"{self.kind} error ({who}): {self.reason}" if who else f"{self.kind} error: {self.reason}"
+        return f"{self.kind} error{f' ({_harmless(who)})' if who else ''}: {self.reason}"
 
     def _set(self, **fields: Any) -> None:
         """Check fields and store them; `message` may be left to the others, so it is set after them."""
@@ -210,7 +214,7 @@ class AllmError(Exception):
             elif name == "message":
                 if not isinstance(value, str | None):
                     raise TypeError(f"message must be a string or None, got {type(value).__name__}")
-                checked = _writable(value) if value else self._default_message()
+                checked = _harmless(_writable(value)) if value else self._default_message()
             elif name in {"cause", "metadata"}:
                 checked = _checked_json(name, value)
             else:
@@ -308,6 +312,13 @@ def _checked(name: str, value: Any, kind: type) -> Any:
 def _writable(text: str) -> str:
     """Return text that JSON can hold: what an exception says may have lone surrogates in it."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _harmless(text: str) -> str:
+    """Return text that a terminal only shows: providers and models write parts of what errors say."""
+    if text.isprintable():
+        return text
+    return _UNSAFE.sub(lambda found: repr(found[0])[1:-1], text.replace("\r\n", "\n"))
 
 
 def _read_field(name: str, value: Any, kind: type, problems: list[InitErrorDetails]) -> Any:
