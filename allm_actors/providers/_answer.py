@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from allm_actors.errors import AdapterError, AllmError, StreamError
-from allm_actors.providers._errors import malformed_response, request_id_of, unchained
+from allm_actors.providers._errors import malformed_response, one_line, request_id_of, unchained
 from allm_actors.providers._http import Reply, TransportError
 from allm_actors.providers._json import parse
 from allm_actors.providers._sse import SSEDecoder
@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from allm_actors.providers._wire import StreamDecoder, Wire
 
 _ERROR_BODY: Final = 64 * 1024
+_MIB: Final = 1024 * 1024
+MAX_BODY: Final = 64 * _MIB
+"""The most bytes, unpacked, that the body of a whole answer may have."""
+MAX_STREAM: Final = 256 * _MIB
+"""The most bytes, unpacked, that the body of a stream may have."""
 
 
 def read_stream(wire: Wire, reply: Reply, decoder: StreamDecoder) -> Iterator[Event]:
     """Hand the frames of a body to the decoder, and judge its end."""
     sse = SSEDecoder()
-    frames = 0
+    frames = size = 0
     ended: TransportError | None = None
     while True:
         try:
@@ -37,6 +42,9 @@ def read_stream(wire: Wire, reply: Reply, decoder: StreamDecoder) -> Iterator[Ev
             ended, part = error, b""
         if not part:
             break
+        size += len(part)
+        if size > MAX_STREAM:
+            raise _too_large(wire, MAX_STREAM)
         for frame in sse.feed(part):
             frames += 1
             yield from decoder.feed(frame)
@@ -98,12 +106,17 @@ def error_body(reply: Reply) -> bytes:
     return b"".join(parts)[:_ERROR_BODY]
 
 
-def json_object(wire: Wire, body: bytes) -> dict[str, Any]:
+def json_object(wire: Wire, reply: Reply) -> dict[str, Any]:
     """The object that a whole 2xx body is.
 
     Raises:
-        AdapterError: `malformed_response`: it is none.
+        AdapterError: `malformed_response`: it is none, or larger than any answer.
+        TransportError: As `Reply.read` does.
+        Interrupted: As `Reply.read` does.
     """
+    body = reply.read_all(MAX_BODY + 1)
+    if len(body) > MAX_BODY:
+        raise _too_large(wire, MAX_BODY)
     try:
         value = parse(body.decode("utf-8-sig"))
     except ValueError:  # also UnicodeDecodeError
@@ -121,7 +134,7 @@ def named(error: AllmError, reply: Reply | None, redactor: Redactor) -> AllmErro
     if reply is not None and isinstance(error, AdapterError):
         request_id = request_id_of(reply.headers)
         if request_id is not None:
-            error = error.replace(request_id=redactor.text(request_id))
+            error = error.replace(request_id=one_line(redactor.text(request_id)))
     return unchained(error)
 
 
@@ -155,6 +168,10 @@ def expired(wire: Wire, call: CallContext, limit: str) -> AdapterError:
         provider=wire.provider,
         metadata={"limit": limit},
     )
+
+
+def _too_large(wire: Wire, limit: int) -> AdapterError:
+    return malformed_response(wire.provider, wire.display, f"the body is larger than {limit // _MIB} MiB")
 
 
 def _undecodable(wire: Wire, sse: SSEDecoder, index: int) -> StreamError:

@@ -11,6 +11,8 @@ Guarantees:
     - The closing sequence is: the whole text, if there was any; every call, in the order of first
       appearance; the usage, if the provider sent any; the completed message.
     - A call that never got a name is left out; one that never got an id is given one.
+    - An answer of more than `MAX_CHARACTERS`, or of more than `MAX_PARTS` parts that are kept apart, ends in
+      `AdapterError("malformed_response")`: no server can make its client hold more.
 """
 
 from typing import Any, Literal
@@ -33,11 +35,18 @@ from allm_actors.data import (
     ToolCallStarted,
     Usage,
 )
+from allm_actors.errors import AllmError
+from allm_actors.providers._errors import malformed_response
 from allm_actors.providers._json import plain
 from allm_actors.providers._partial_call import NOTHING, PartialCall, generated_id
 from allm_actors.providers._redact import SHAPES_ONLY, Redactor
 
 __all__ = ["Assembly", "Finish"]
+
+MAX_CHARACTERS = 64 * 1024 * 1024
+"""The most that one answer may say in text, reasoning, refusal, arguments and images together."""
+MAX_PARTS = 1024
+"""The most tool calls, images and reasoning blocks that one answer may have, together."""
 
 Finish = Literal["stop", "length", "tool_calls", "content_filter", "other"]
 
@@ -63,6 +72,8 @@ class Assembly:
     __slots__ = (
         "_content",
         "_ids",
+        "_parts",
+        "_room",
         "calls",
         "events",
         "facts",
@@ -97,6 +108,8 @@ class Assembly:
         self.calls: list[PartialCall] = []
         self._content: list[TextPart | ImagePart] = []  # filled only where there are images
         self._ids: set[str] = set()
+        self._room = MAX_CHARACTERS
+        self._parts = 0
 
     def drain(self) -> list[Event]:
         """Return the events since the last call."""
@@ -114,23 +127,28 @@ class Assembly:
     def text(self, delta: str) -> None:
         """A piece of the answer's text."""
         if delta:
+            self.hold(delta)
             self.texts.append(delta)
             self.events.append(TextDelta(id=None, delta=delta))
 
     def thought(self, delta: str, index: int = 0) -> None:
         """A piece of readable reasoning."""
         if delta:
+            self.hold(delta)
             self.reasoning.append(delta)
             self.events.append(RawChunk(kind="thinking_delta", payload={"index": index, "delta": delta}))
 
     def refused(self, delta: str) -> None:
         """A piece of the words in which the model declines."""
         if delta:
+            self.hold(delta)
             self.refusal.append(delta)
             self.events.append(RawChunk(kind="refusal_delta", payload={"delta": delta}))
 
     def image(self, mime_type: str, data: str) -> None:
         """An image the model drew, base64 as sent; it stands where it came between the texts."""
+        self.hold(data)
+        self.part()
         self._gather_text()
         self._content.append(ImagePart(image=Image.from_base64(data, mime_type)))
         self.events.append(RawChunk(kind="image", payload={"mime_type": mime_type, "data": data}))
@@ -142,6 +160,7 @@ class Assembly:
 
     def new_call(self, *, whole: Any = NOTHING) -> PartialCall:
         """A tool call appears."""
+        self.part()
         call = PartialCall()
         call.whole = whole
         self.calls.append(call)
@@ -169,9 +188,32 @@ class Assembly:
     def arguments(self, call: PartialCall, fragment: str) -> None:
         """A piece of a call's argument text; held back until the call can be announced."""
         if fragment:
+            self.hold(fragment)
             call.add(fragment)
             if call.announced:
                 self.events.append(ToolCallDelta(id=call.id, arguments_delta=fragment))
+
+    # -- how much there may be -------------------------------------------------------------------------
+
+    def hold(self, piece: str) -> None:
+        """Count what is kept of the answer until it ends.
+
+        Raises:
+            AdapterError: `malformed_response`: no answer is that long.
+        """
+        self._room -= len(piece)
+        if self._room < 0:
+            raise self._too_much(f"the answer is longer than {MAX_CHARACTERS // 1024**2} Mi characters")
+
+    def part(self) -> None:
+        """Count a part that is kept apart from the others.
+
+        Raises:
+            AdapterError: `malformed_response`: no answer has that many.
+        """
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise self._too_much(f"the answer has more than {MAX_PARTS} calls, images and reasoning blocks")
 
     # -- the end ---------------------------------------------------------------------------------------
 
@@ -229,6 +271,9 @@ class Assembly:
         )
 
     # -- how it is done --------------------------------------------------------------------------------
+
+    def _too_much(self, problem: str) -> AllmError:
+        return malformed_response(self.provider, self.provider, problem)
 
     def _announce(self, call: PartialCall) -> None:
         if call.wire_id and call.wire_id not in self._ids:

@@ -202,7 +202,7 @@ class HttpConnection(Connection):
         if kind in _SSE_TYPES:
             yield from read_stream(wire, reply, wire.decoder(request, redactor=redactor))
         elif kind == "application/json":
-            body = json_object(wire, reply.read_all())
+            body = json_object(wire, reply)
             yield from wire.replay(body, request, redactor=redactor)
         else:
             # As it was sent, and whole: neither in lower case nor cut in two would the key be found in it.
@@ -229,7 +229,7 @@ class HttpConnection(Connection):
                 if not succeeded(reply):
                     error = wire.http_error(reply.status, reply.headers, error_body(reply), redactor=redactor)
                     return named(error, reply, redactor)
-                body = json_object(wire, reply.read_all())
+                body = json_object(wire, reply)
             response = wire.decode(body, request, redactor=redactor)
             return response.model_copy(update={"request_id": call.request_id})
         except AllmError as error:

@@ -25,6 +25,7 @@ __all__ = [
     "malformed_event",
     "malformed_response",
     "object_error",
+    "one_line",
     "request_id_of",
     "unchained",
 ]
@@ -135,9 +136,9 @@ def adapter_error(  # noqa: PLR0913 -- the facts of one failure
     code = report.code
     kind = report.type or (report.status if isinstance(report.status, str) else None)
     if code is not None:
-        metadata["provider_code"] = redactor.json(code)
+        metadata["provider_code"] = one_line(redactor.text(code)) if isinstance(code, str) else code
     if kind is not None:
-        metadata["provider_type"] = redactor.text(kind)
+        metadata["provider_type"] = one_line(redactor.text(kind))
     if no_retry:
         metadata["no_retry"] = True
     request_id = request_id_of(headers) or report.request_id
@@ -147,7 +148,7 @@ def adapter_error(  # noqa: PLR0913 -- the facts of one failure
         provider=provider,
         status=status,
         retry_after=retry_after(headers, report.details),
-        request_id=redactor.text(request_id) if request_id else None,
+        request_id=one_line(redactor.text(request_id)) if request_id else None,
         metadata=metadata,
     )
 
@@ -200,6 +201,13 @@ def malformed_response(provider: str, display: str, problem: str) -> AdapterErro
 def request_id_of(headers: Mapping[str, str]) -> str | None:
     """Return the provider's id of a request, from the headers of its answer."""
     return headers.get("x-request-id") or headers.get("request-id") or None
+
+
+def one_line(text: str) -> str:
+    """Return a word of a provider's with its unprintable characters escaped, for log lines and terminals."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def unchained(error: AllmError) -> AllmError:

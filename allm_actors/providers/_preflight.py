@@ -168,6 +168,8 @@ def check_header_value(value: str) -> str:
     """Return `value` if a header can hold it."""
     if _HEADER_VALUE.fullmatch(value) is None:
         raise PydanticCustomError("header", "a header cannot hold control or non-ASCII characters")
+    if value.startswith(" "):
+        raise PydanticCustomError("header", "a header cannot begin with a space")
     return value
 
 

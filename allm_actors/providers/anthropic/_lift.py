@@ -33,6 +33,7 @@ class Lift:
         if self._tool is None:
             self._assembly.text(delta)
         else:
+            self._assembly.hold(delta)
             self._held.append(delta)
 
     def claims(self, name: Any) -> bool:

@@ -137,6 +137,7 @@ class MessagesDecoder(JsonDecoder):
         return call
 
     def _start_thought(self, index: int, block: _Payload) -> _Block:
+        self.assembly.part()
         thought = Thought(block)
         self._thoughts.append(thought)
         self.assembly.events.append(RawChunk(kind="thinking_start", payload={"index": index}))
@@ -144,6 +145,7 @@ class MessagesDecoder(JsonDecoder):
         return thought
 
     def _start_redacted(self, index: int, block: _Payload) -> _Block:  # noqa: ARG002
+        self.assembly.part()
         self._thoughts.append(Thought(block))
         return _REDACTED
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from allm_actors.data import Request, Response
+from allm_actors.errors import FieldError, ValidationError
 from allm_actors.providers._checks import check_request
 from allm_actors.providers._redact import SHAPES_ONLY, Redactor
 from allm_actors.providers._wire import StreamDecoder, Wire, WireRequest
@@ -18,6 +19,21 @@ __all__ = ["GeminiWire"]
 _IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"})
 
 
+def _segments(model: str) -> str:
+    """Return a model's name as part of a path, which it must not lead out of.
+
+    Raises:
+        ValidationError: It climbs (`..`), or is not Unicode.
+    """
+    if any(segment in (".", "..") for segment in model.split("/")):
+        raise ValidationError("invalid_request", [FieldError(("model",), "dot_segment")])
+    try:
+        return quote(model, safe="/:")
+    except UnicodeEncodeError:
+        pass
+    raise ValidationError("invalid_request", [FieldError(("model",), "not_unicode")])
+
+
 class GeminiWire(Wire):
     """generateContent and streamGenerateContent, which take the same body."""
 
@@ -29,7 +45,7 @@ class GeminiWire(Wire):
         """Check `request` and translate it. The path alone says whether a stream is asked for."""
         checked = check_request(request, options, images=_IMAGE_TYPES)
         body = build_generate(checked)
-        model = quote(checked.model.removeprefix("models/"), safe="/:")
+        model = _segments(checked.model.removeprefix("models/"))
         method = "streamGenerateContent?alt=sse" if stream else "generateContent"
         return WireRequest(f"/models/{model}:{method}", body)
 
