@@ -28,7 +28,7 @@ with allm.stream_generate(engine, "Explain links and monitors.") as stream:
         match event:
             case TextDelta(delta=text):
                 print(text, end="", flush=True)
-            case MessageCompleted(finish_reason=reason, usage=usage):
-                print(f"\n-- {reason}, {usage.output_tokens} tokens")
+            case MessageCompleted(finish_reason=reason, usage=allm.Usage(output_tokens=tokens)):
+                print(f"\n-- {reason}, {tokens} tokens")
             case ErrorEvent(error=error):
                 print(f"\nfailed: {error}")

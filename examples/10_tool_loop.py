@@ -49,6 +49,7 @@ with allm.stream(engine, "Where do I need an umbrella?", max_concurrency=1) as e
                 print(f"{cities[call_id]}: {content}")
             case TextDelta(delta=text):
                 print(text, end="", flush=True)
-            case ChatCompleted(result=result):
-                print(f"\n{result.halted_reason} after {len(result.steps)} turns,", end=" ")
-                print(f"{len(result.thread.messages)} messages")
+            case ChatCompleted(
+                result=allm.ChatResult(halted_reason=reason, steps=steps, thread=allm.Thread() as thread)
+            ):
+                print(f"\n{reason} after {len(steps)} turns, {len(thread.messages)} messages")

@@ -90,9 +90,10 @@ def main() -> None:
     params = {"temperature": 0, "max_tokens": 40}
     engine = allm.Engine(adapter=ToolLlama(model=path), tools=[weather], params=params)
     result = allm.chat(engine, "What is the weather in Kyoto?", tool_timeout=5)
-    for call in result.steps[0].response.tool_calls:
+    first = result.steps[0]
+    for call in first.response.tool_calls if first.response else ():
         print("the model calls", call.name, call.arguments)
-    print("the tool says:", result.steps[0].tool_results[0].content)
+    print("the tool says:", first.tool_results[0].content)
     print("the model answers:", (result.text or "").strip().splitlines()[0])
     print(result.halted_reason, "after", len(result.steps), "turns")
 

@@ -16,7 +16,7 @@ from lines_adapter import Lines
 import allm_actors as allm
 from allm_actors.errors import AdapterError
 
-ANSWERS = [
+ANSWERS: list[list[dict[str, object]]] = [
     [{"text": "Hello from"}, {"text": " the socket."}, {"usage": {"output_tokens": 4}}, {"end": "stop"}],
     [{"error": {"reason": "rate_limited", "status": 429}}],
 ]

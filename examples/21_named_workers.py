@@ -45,11 +45,13 @@ class Bank:
             return pid
         spec = beam.ChildSpec(id=name, start=Account, args=(customer,), name=name, restart="temporary")
         try:
-            return beam.start_child(self.supervisor, spec)
+            child = beam.start_child(self.supervisor, spec)
         except beam.StartError as error:
-            if isinstance(error.reason, beam.NameTaken):  # another thread was faster: use its process
+            if isinstance(error.reason, beam.NameTaken) and error.reason.pid:  # another thread was faster
                 return error.reason.pid
             raise
+        assert child is not None  # only a child that asks to be ignored is
+        return child
 
     def close(self) -> None:
         """End every account."""

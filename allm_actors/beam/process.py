@@ -125,23 +125,23 @@ class Process(pykka.ThreadingActor):
         if args or kwargs:
             raise TypeError(f"{type(self).__name__}.init takes no arguments")
 
-    def handle_continue(self, token: Any) -> Any:
+    def handle_continue(self, token: Any, /) -> Any:
         """Go on after `init` called `continue_with(token)`: runs before any message."""
         raise NotImplementedError(f"{type(self).__name__}.handle_continue")
 
-    def handle_call(self, request: Any, sender: Sender) -> Any:
+    def handle_call(self, request: Any, sender: Sender, /) -> Any:
         """Answer a call with what is returned: a value, `NO_REPLY`, or `Stop(reason, reply)`."""
         raise NotImplementedError(f"{type(self).__name__}.handle_call")
 
-    def handle_cast(self, message: Any) -> Any:
+    def handle_cast(self, message: Any, /) -> Any:
         """Take a message sent with `cast`."""
         raise NotImplementedError(f"{type(self).__name__}.handle_cast")
 
-    def handle_info(self, message: Any) -> Any:
+    def handle_info(self, message: Any, /) -> Any:
         """Take any other message: plain sends, `Down`, `ExitMessage`, timers."""
         log.warning("process.unexpected_message", **facts(self._cell), message_type=type(message).__name__)
 
-    def terminate(self, reason: Any) -> None:
+    def terminate(self, reason: Any, /) -> None:
         """Clean up, whatever the reason of the end; not run after a kill. Checkpoints are quiet here."""
 
     def continue_with(self, token: Any) -> None:

@@ -71,7 +71,17 @@ class Request(Model):
     metadata: JsonObject = Field(default_factory=dict)
 
 
-Input: TypeAlias = str | Message | list[str | Message | dict[str, Any]] | Thread | Request
+Input: TypeAlias = (
+    str
+    | Message
+    | list[Message]  # lists are invariant: each that a program may have in a variable is named
+    | list[str]
+    | list[dict[str, Any]]
+    | list[str | Message]
+    | list[str | Message | dict[str, Any]]
+    | Thread
+    | Request
+)
 """What a single request can be made from."""
 
 

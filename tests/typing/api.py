@@ -68,6 +68,11 @@ def values() -> None:
     request = allm.request("Hi", max_tokens=5)
     assert_type(request.messages, list[allm.Message])
     thread = allm.Thread().add_user("Hi").add_assistant("Hello")
+    allm.request(request.messages)
+    messages = [*thread.messages, allm.user("And now?")]
+    allm.request(messages)
+    texts = ["one", "two"]
+    allm.request(texts)
     assert_type(thread.last_message(), allm.Message | None)
     assert_type(allm.StreamCollector.collect([]).response(), allm.Response)
 
