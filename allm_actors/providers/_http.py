@@ -36,7 +36,9 @@ _DRAIN_SECONDS: Final = 0.05
 _LEAVING: Final = "llama.cpp"
 """A server that closes a connection after a chunked answer (a stream, that is) and says that it keeps it. The
 next request would now and then be faster than the news of it, and end without an answer."""
-_FOREVER: Final = 10**8  # seconds; more than a socket or a poll takes is no limit at all
+_FOREVER: Final = (
+    2_000_000  # seconds; a poll takes a little more, and what it does not take is no limit at all
+)
 _FOREIGN: Final = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,

@@ -103,8 +103,10 @@ class CuttableAdapter(requests.adapters.HTTPAdapter):
             context = {"ssl_context": self._context(verify), "cert_reqs": tls["cert_reqs"]}
         return host, context
 
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Do nothing: the context has it all."""
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:  # noqa: ARG002
+        """Do nothing: the context has it all. Only a TLS proxy of plain URLs has not been given one."""
+        if isinstance(conn, _TlsPool):
+            conn.conn_kw.setdefault("ssl_context", self._context(verify))
 
     def _context(self, verify: Any) -> ssl.SSLContext:
         with self._contexts_lock:

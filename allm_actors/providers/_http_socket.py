@@ -6,14 +6,18 @@ wakes whoever is blocked in connecting, in the TLS handshake, in sending or in r
 next user of a pooled connection.
 
 Promises:
-    - The connect timeout bounds TCP and TLS together, however many addresses a host has.
+    - The connect timeout bounds TCP, a proxy's tunnel and TLS together, however many addresses a host has and
+      however slowly the bytes come.
     - Sending and waiting for the answer are bounded by the read timeout only.
+    - What is read as an answer is the final one. An interim one (`103 Early Hints`, say) is never taken for
+      it, or the final one would be left behind for the next request on the same connection.
     - Every duplicate is closed in the end.
 """
 
 from __future__ import annotations
 
 import http.client
+import io
 import os
 import socket
 import time
@@ -32,9 +36,47 @@ from urllib3.util.connection import allowed_gai_family
 from allm_actors.beam.interrupt import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import ssl
+    from collections.abc import Callable, Mapping
 
 _LEAST_TIMEOUT = 0.001
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer without the interim ones before it, of which the library skips `100 Continue` only."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]  # not in the stubs
+            if not 100 <= line[1] < 200 or line[1] == http.HTTPStatus.SWITCHING_PROTOCOLS:  # noqa: PLR2004
+                return line
+            http.client.parse_headers(self.fp)
+
+    def begin(self) -> None:
+        """Read status and headers. A peer that changes to another protocol is not spoken to again."""
+        super().begin()
+        if self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            self.will_close = True
+
+
+class _Hurried(io.RawIOBase):
+    """What a socket receives, while there is time left."""
+
+    def __init__(self, sock: socket.socket, left: Callable[[], float | None]) -> None:
+        self._sock, self._left = sock, left
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Stand in for the socket where an answer is read."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Receive what is there."""
+        self._sock.settimeout(self._left())
+        return self._sock.recv_into(buffer)
 
 
 class _Cuttable(urllib3.connection.HTTPConnection):
@@ -44,13 +86,16 @@ class _Cuttable(urllib3.connection.HTTPConnection):
     """How long the peer may stay silent, and how long sending may take; `None` is no limit."""
     body: http.client.HTTPResponse | None = None
     """The answer that is being read, before anything is decoded."""
+    _tunnelling = False
     _duplicate: socket.socket | None = None
     _scope: Scope | None = None
     _deadline: float | None = None
 
-    def response_class(self, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:  # type: ignore[override]
+    def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:  # type: ignore[override]
         """Make the object that reads an answer, and remember it."""
-        self.body = http.client.HTTPResponse(*args, **kwargs)
+        if self._tunnelling:
+            sock = _Hurried(sock, self._left)
+        self.body = _Answer(sock, *args, **kwargs)
         return self.body
 
     # --- connecting -----------------------------------------------------------------------------------
@@ -133,9 +178,23 @@ class _Cuttable(urllib3.connection.HTTPConnection):
         if code:
             raise OSError(code, os.strerror(code))
 
+    def _left(self) -> float | None:
+        """The time left for connecting.
+
+        Raises:
+            TimeoutError: None.
+        """
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            raise TimeoutError
+        return self._share(1)
+
     def _tunnel(self) -> None:
-        super()._tunnel()
-        self.sock.settimeout(self._share(1))  # for the TLS handshake that follows
+        self._tunnelling = True
+        try:
+            super()._tunnel()
+        finally:
+            self._tunnelling = False
+        self.sock.settimeout(self._left())  # for the TLS handshake that follows
 
     # --- serving a request ----------------------------------------------------------------------------
 
@@ -189,3 +248,9 @@ class TlsConnection(  # pyright: ignore[reportIncompatibleVariableOverride]
     _Cuttable, urllib3.connection.HTTPSConnection
 ):
     """A connection with TLS."""
+
+    def _connect_tls_proxy(self, hostname: str, sock: socket.socket) -> ssl.SSLSocket:
+        """Trust a proxy's certificate for the same reasons as that of the host behind it."""
+        assert self.proxy_config is not None
+        self.proxy_config = self.proxy_config._replace(ssl_context=self.ssl_context)
+        return super()._connect_tls_proxy(hostname, sock)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import time
 from email.utils import formatdate
 
 import pytest
@@ -212,6 +213,20 @@ NOW = 1_700_000_000.0
 )
 def test_retry_after(headers, seconds):  # P-108
     assert retry_after(headers, now=NOW) == seconds
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the time zone cannot be set here")
+@pytest.mark.parametrize(
+    "form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"]
+)
+def test_an_http_date_is_in_utc_wherever_we_are(form, monkeypatch):  # P-108
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert retry_after({"retry-after": time.strftime(form, time.gmtime(NOW + 30))}, now=NOW) == 30.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import logging
 import math
 import queue
@@ -256,6 +257,53 @@ def test_tls_through_a_proxy(certificates, monkeypatch):
         transport.close()
 
 
+@contextlib.contextmanager
+def tls_proxy(certificates):
+    """A proxy that is itself spoken to over TLS; yields its port."""
+
+    def serve(sock):
+        with certificates.server.wrap_socket(sock, server_side=True) as outer:
+            head = read_request(outer)
+            method, target, _ = head.split(None, 2)
+            address = target if method == b"CONNECT" else target.split(b"/")[2]
+            with socket.create_connection((HOST, int(address.rpartition(b":")[2]))) as inner:
+                if method == b"CONNECT":
+                    outer.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                else:
+                    inner.sendall(head)
+                relay(outer, inner)
+
+    with raw_server(serve) as port:
+        yield port
+
+
+def test_a_proxy_that_speaks_tls_is_trusted_as_the_provider_is(secured, certificates, monkeypatch):
+    """P-11, P-3: by the bundle that `verify` names, for a tunnel and for a plain URL."""
+    _, tls = secured
+    transport = HttpTransport(verify=certificates.bundle)
+    with FakeServer(script=["proxied", "again"], **tls) as server, tls_proxy(certificates) as port:
+        for scheme in ("http", "https"):
+            monkeypatch.setenv(f"{scheme}_proxy", f"https://{HOST}:{port}")
+        monkeypatch.setenv("no_proxy", "")
+        assert b"proxied" in whole(transport, post(server.url))
+        assert b"again" in whole(transport, post(server.url))
+        assert server.connections == 1
+        transport.close()
+
+
+def test_a_proxy_that_speaks_tls_is_not_trusted_without_reason(secured, certificates, monkeypatch):
+    """P-11, P-101."""
+    _, tls = secured
+    transport = HttpTransport()
+    with FakeServer(**tls) as server, tls_proxy(certificates) as port:
+        for scheme in ("http", "https"):
+            monkeypatch.setenv(f"{scheme}_proxy", f"https://{HOST}:{port}")
+        monkeypatch.setenv("no_proxy", "")
+        assert "certificate" in failure(transport, server.url).text
+        assert server.requests == []
+        transport.close()
+
+
 @pytest.mark.parametrize(
     "proxy", ["http://me:secret@127.0.0.1:1", "http://me:secret@[bad", "http://me:secret@"]
 )
@@ -504,6 +552,28 @@ def test_a_dripping_handshake_is_bounded_too(transport):
     assert took < 1
 
 
+@pytest.mark.parametrize(("first", "again"), [(b"", b"H"), (b"HTTP/1.1 200 OK\r\n", b"x: 1\r\n")])
+def test_a_proxy_that_drips_its_consent_is_bounded_too(transport, monkeypatch, first, again):
+    """P-125: the tunnel is part of connecting, and the limit is for all of it."""
+
+    def drip(sock):
+        read_request(sock)
+        sock.sendall(first)
+        for _ in range(100):
+            sock.sendall(again)
+            threading.Event().wait(0.02)
+
+    with raw_server(drip) as port:
+        monkeypatch.setenv("https_proxy", f"http://{HOST}:{port}")
+        monkeypatch.setenv("no_proxy", "")
+        took, error = elapsed(
+            lambda: failure(transport, "https://provider.invalid", connect_timeout=0.2, idle_timeout=5)
+        )
+
+    assert (error.kind, error.connecting) == ("timeout", True)
+    assert 0.2 <= took < 1
+
+
 @pytest.mark.parametrize("reused", [False, True])
 def test_sending_is_bounded_by_the_idle_timeout_alone(transport, reused):
     """P-126: a large request may take longer than connecting may, on a fresh connection and on a used one."""
@@ -535,8 +605,9 @@ def test_sending_is_bounded_by_the_idle_timeout_alone(transport, reused):
         timer.join()
 
 
-@pytest.mark.parametrize("limit", [math.inf, 1e300, 10**12])
+@pytest.mark.parametrize("limit", [math.inf, 1e300, 10**12, 10**8, 2_147_484, 10**6])
 def test_limits_without_end(transport, limit):
+    """P-125: any number above 0, also one that the system's own waits do not take."""
     with FakeServer(script=["x"]) as server:
         assert whole(transport, post(server.url), connect_timeout=limit, idle_timeout=limit)
 
@@ -883,6 +954,40 @@ def test_a_whole_answer_of_the_same_server_gives_its_connection_back(transport):
         for _ in range(3):
             whole(transport, post(server.url))
         assert server.connections == 1
+
+
+@pytest.mark.parametrize("interim", [100, 102, 103, 199])
+def test_an_interim_answer_is_not_the_answer(transport, interim):
+    """P-101, P-1: nor is the answer behind it left on a pooled connection, for the next caller to read."""
+    asked = itertools.count(1)
+
+    def serve(sock):
+        while read_request(sock):
+            body = b"answer %d" % next(asked)
+            sock.sendall(b"HTTP/1.1 %d Wait\r\nlink: </a>\r\n\r\n" % interim * 2)
+            # The client must be seen to wait on: a moment without bytes follows what it must not stop at.
+            threading.Event().wait(0.05)
+            sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+
+    with raw_server(serve) as port:
+        url = f"http://{HOST}:{port}"
+        assert [whole(transport, post(url)) for _ in range(2)] == [b"answer 1", b"answer 2"]
+
+
+def test_a_peer_that_changes_the_protocol_is_not_spoken_to_again(transport):
+    """P-101, P-127."""
+
+    def serve(sock):
+        read_request(sock)
+        sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: other\r\n\r\n")
+        hung_up.put(sock.recv(1))
+
+    hung_up: queue.SimpleQueue = queue.SimpleQueue()
+    with raw_server(serve) as port, Scope():
+        reply = transport.send(post(f"http://{HOST}:{port}"), **LONG)
+        assert reply.status == 101
+        assert reply.read_all() == b""
+        assert hung_up.get(timeout=5) == b""
 
 
 def test_drain_gives_a_connection_back_if_the_end_is_next(secured):
