@@ -45,8 +45,13 @@ def wire_messages(checked: Checked) -> list[dict[str, Any]]:
 
 
 def _assistant(message: Message) -> dict[str, Any] | None:
-    """Return the turn; `None` for an assistant who said and did nothing, which the API refuses."""
+    """Return the turn; `None` for an assistant who said and did nothing, which the API refuses.
+
+    White space alone is nothing: the API refuses such a text, and other models begin their calls with it.
+    """
     text = flatten(message)
+    if not text.strip():
+        text = ""
     blocks = _thinking_blocks(message)
     if not blocks and not message.tool_calls:
         return {"role": "assistant", "content": text} if text else None

@@ -191,6 +191,15 @@ def test_an_assistant_who_said_nothing_is_left_out():  # P-23
     assert wire("")[0] == {"role": "user", "content": ""}
 
 
+def test_white_space_is_nothing_said():  # P-23, P-77
+    """Other models write line breaks before a call; sent as a text of its own the API refuses the request."""
+    call = ToolCall(id="c", name="f", arguments={})
+    turns = wire("a", assistant("\n\n", tool_calls=[call]), tool_result("c", "1"), assistant(" \n"), "b")
+    assert turns[1]["content"] == [{"type": "tool_use", "id": "c", "name": "f", "input": {}}]
+    assert [turn["role"] for turn in turns] == ["user", "assistant", "user", "user"]
+    assert wire("a", assistant(" x\n"))[1]["content"] == " x\n"
+
+
 def test_reasoning_blocks_go_back_unchanged_and_first():  # P-84, P-77
     call = ToolCall(id="c", name="f", arguments={})
     turns = wire(
