@@ -164,6 +164,26 @@ def test_what_is_not_set_is_left_out(exporter):  # P-163
 
 
 @pytest.mark.usefixtures("bridge")
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ("text", "text"),
+        ({"type": "text"}, "text"),
+        ({"type": "json_object"}, "json"),
+        ({"type": "json_schema", "name": "a", "schema": {}}, "json"),
+        ({"type": "grammar"}, None),
+        ({}, None),
+    ],
+)
+def test_the_type_of_output_is_told_when_one_was_asked_for(exporter, wanted, told):  # P-163
+    telemetry.start(
+        "generate", META, details={"request": Request(messages=[], response_format=wanted)}
+    ).stop()
+
+    assert only(exporter).attributes.get("gen_ai.output.type") == told
+
+
+@pytest.mark.usefixtures("bridge")
 def test_spans_nest_as_their_calls_do(exporter):  # P-162, P-163
     chat = telemetry.start("chat", META)
     step = telemetry.start("step", META, parent=chat)

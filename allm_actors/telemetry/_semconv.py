@@ -162,10 +162,11 @@ def _call(span: Span) -> Attributes:
         return found
     found |= _sampling(request, span.details.get("options") or {})
     wanted = request.response_format
-    if isinstance(wanted, dict):
-        found["gen_ai.output.type"] = "json" if str(wanted.get("type", "")).startswith("json") else None
-    elif wanted == "text":
-        found["gen_ai.output.type"] = "text"
+    kind = wanted.get("type") if isinstance(wanted, dict) else wanted
+    if isinstance(kind, str):
+        found["gen_ai.output.type"] = (
+            "json" if kind.startswith("json") else "text" if kind == "text" else None
+        )
     if span.metadata.get("provider") == "openai":
         found["openai.api.type"] = _openai_api(adapter, request)
     return found
