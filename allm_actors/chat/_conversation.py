@@ -105,7 +105,7 @@ class Conversation:
 
     def _open(self, chosen: Pass, thread: Thread) -> OpenTurn:
         span = self._span("step", self._chat)
-        return OpenTurn(chosen.open(thread, span), span)
+        return OpenTurn(chosen.open(thread, span, lambda: not self.run.closed), span)
 
     # --- the loop -------------------------------------------------------------------------------------
 
@@ -185,6 +185,8 @@ class Conversation:
                 return turn
             return None
         self.run.end_last(failure)
+        if self.run.closed:
+            return None
         yield self._turns.error(failure)
         return None
 

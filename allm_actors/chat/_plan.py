@@ -26,7 +26,7 @@ from allm_actors.streaming.options import CallOptions, sort_options
 from allm_actors.streaming.stream_runner import OpenCall, open_call
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from allm_actors import telemetry
     from allm_actors.data import Thread, Tool
@@ -123,8 +123,8 @@ class Pass:
     options: Mapping[str, Any]
     ends_at: float
 
-    def open(self, thread: Thread, span: telemetry.Span) -> OpenCall:
-        """Make the request of one turn, up to where it is sent.
+    def open(self, thread: Thread, span: telemetry.Span, wanted: Callable[[], bool]) -> OpenCall:
+        """Make the request of one turn, up to where it is sent; no restart is waited for once unwanted.
 
         Raises:
             AllmError: What is wrong with it; `AdapterError("timeout")` if the run's deadline is over.
@@ -144,7 +144,7 @@ class Pass:
             options["deadline"] = left
         request = Request(messages=thread.messages, tools=list(self.tools))
         with span.active():
-            return open_call(self.site.engine, request, options, site=self.site)
+            return open_call(self.site.engine, request, options, site=self.site, wanted=wanted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from allm_actors import beam
 from allm_actors.beam.pid import mailbox_of
-from allm_actors.errors import AdapterError, EngineError
+from allm_actors.errors import AdapterError, EngineError, StreamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,14 +197,19 @@ class Home:
         standing = self.standing
         return standing if standing is not None and standing.tenancy.alive else None
 
-    def wait(self, deadline: float = math.inf) -> Standing | None:
+    def wait(
+        self, deadline: float = math.inf, *, wanted: Callable[[], bool] | None = None
+    ) -> Standing | None:
         """Give what holds now or after the restart in progress; `None` if it was given up.
 
         Args:
             deadline: On the clock of `time.monotonic()`.
+            wanted: Looked at while a restart is waited for; `False` ends the waiting within a tenth of a
+                second.
 
         Raises:
             AdapterError: `timeout`, the deadline came first.
+            StreamError: `cancelled`, it is not wanted any more.
             beam.Exit: The waiting process was told to exit.
         """
         standing = self.current()
@@ -220,10 +225,12 @@ class Home:
                     left = deadline - time.monotonic()
                     if left <= 0:
                         raise AdapterError("timeout", "deadline is over", metadata={"limit": "deadline"})
+                    if wanted is not None and not wanted():
+                        raise StreamError("cancelled")
                     # Woken by the set that is whole again, by the supervisor's end, by an exit of
                     # this process. The limit is for a process that was killed in the midst of
                     # saying so.
-                    self._changed.wait(min(left, _LOOK_AGAIN))
+                    self._changed.wait(min(left, _LOOK_AGAIN if wanted is None else _LOOK_SOON))
 
     def _wake(self) -> None:
         with self._changed:
@@ -257,6 +264,7 @@ class Home:
 
 
 _LOOK_AGAIN = 0.5
+_LOOK_SOON = 0.1
 
 
 def when_unused(tenancy: Tenancy, message: Retired) -> None:

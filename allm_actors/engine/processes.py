@@ -121,15 +121,17 @@ class Site:
         """The same place, seen with other defaults; `engine` has to hold the same adapter value."""
         return Site(engine, self._home, self._standing)
 
-    def borrow(self, *, deadline: float = math.inf) -> Lease:
+    def borrow(self, *, deadline: float = math.inf, wanted: Callable[[], bool] | None = None) -> Lease:
         """Give the connection; for a plain engine's first call, start its processes.
 
         Args:
             deadline: How long a restart in progress is waited for, on the clock of
                 `time.monotonic()`.
+            wanted: Looked at while a restart is waited for, from whatever thread waits: `False` ends it.
 
         Raises:
             EngineError: `missing_adapter`; `engine_down` once restarting was given up.
+            StreamError: `cancelled`: it is not wanted any more.
             AdapterError: `timeout` at the deadline; `adapter_down` if a restart came between and
                 the engine has another adapter since.
             Exception: What `connect()` raised, unchanged.
@@ -141,7 +143,7 @@ class Site:
         standing = self._standing
         if standing is None or not standing.tenancy.alive:
             home = self._home if self._home is not None else _plain_home(adapter)
-            standing = home.wait(deadline)
+            standing = home.wait(deadline, wanted=wanted)
             if standing is None:
                 raise down(self.name)
             if self._home is not None and standing.tenancy.adapter is not adapter:

@@ -30,7 +30,7 @@ from allm_actors.streaming.mailbox import Mailbox, StreamHandle
 from allm_actors.streaming.options import REQUEST_FIELDS, CallOptions, seal, sort_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from allm_actors.data import Event
     from allm_actors.engine import Adapter
@@ -166,6 +166,7 @@ def open_call(
     *,
     span: Literal["stream", "generate"] = "stream",
     site: processes.Site | None = None,
+    wanted: Callable[[], bool] | None = None,
 ) -> OpenCall:
     """Run every check of a call, in order, and its pre-flight.
 
@@ -176,6 +177,7 @@ def open_call(
         span: What the call is watched as. A `generate` answers as a whole: `request_timeout` bounds each of
             its attempts.
         site: The engine as an earlier call found it: its value is used once more, and not looked up anew.
+        wanted: Looked at while the restart of an engine is waited for; `False` ends that as `cancelled`.
 
     Raises:
         Exception: The first thing that is wrong; nothing of the call is left behind.
@@ -210,7 +212,7 @@ def open_call(
             retry=retry,
             **chosen.times,
         )
-        lease = site.borrow(deadline=began + context.deadline)
+        lease = site.borrow(deadline=began + context.deadline, wanted=wanted)
         attempts = Attempts(
             _preflight(lease, request, context),
             lambda: _preflight(lease, request, context),
