@@ -159,7 +159,7 @@ class OpenCall:
         return ProducerTap(self.producer())
 
 
-def open_call(
+def open_call(  # noqa: PLR0913  # the further three are for callers within the library
     engine: Any,
     input: Any,  # noqa: A002
     options: Mapping[str, Any],
