@@ -33,6 +33,7 @@ NOT_RUN = {
 
 NEEDS = {
     "needs OPENAI_API_KEY": "no key here",
+    "needs ANTHROPIC_API_KEY": "no key here",
     "needs a terminal": "no terminal here",
     "needs a model": "tests/test_cli.py asks one, where it is installed",
 }
@@ -114,6 +115,8 @@ def _shell(page: str, number: int, line: str) -> str:
 
 def _compare(page: str, block: Block, printed: str) -> None:
     promised = block.output or ""
+    if printed and not printed.endswith("\n"):
+        printed += "\n"
     if doctest.OutputChecker().check_output(promised, printed, doctest.ELLIPSIS):
         return
     diff = difflib.unified_diff(
