@@ -1,0 +1,208 @@
+"""What has to hold of every stream and of the whole run, whatever happened: both ledgers are compared here."""
+
+from __future__ import annotations
+
+import bisect
+import collections
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from . import faults
+from .faults import LIMITS, RETRY
+from .monkey import MAX_RESTARTS, MAX_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .lateness import Lateness
+    from .ledger import Entry
+    from .monkey import Birth, Kill
+    from .provider import Answered
+
+HALT = 0.5
+"""Seconds within which the provider sees the end of what nobody wants any more."""
+SLACK = 0.5
+"""Seconds by which a limit may be missed, on top of what the machine itself was late."""
+_CLOCK = 0.02
+
+
+@dataclass
+class Report:
+    """What was found."""
+
+    problems: list[str] = field(default_factory=list)
+    endings: collections.Counter[str] = field(default_factory=collections.Counter)
+    kinds: collections.Counter[str] = field(default_factory=collections.Counter)
+    halts: list[float] = field(default_factory=list)
+    """For each stream that was halted in the midst of an answer: seconds until the provider saw it."""
+    slowest: float = 0.0
+    """The longest wait for one event, in seconds."""
+
+
+class Judge:
+    """Compares the two ledgers.
+
+    Args:
+        answered: The provider's.
+        kills: What was killed meanwhile.
+        late: How late the machine was, in this process and in the provider's.
+    """
+
+    def __init__(self, answered: Iterable[Answered], kills: Sequence[Kill], late: Sequence[Lateness]) -> None:
+        self.report = Report()
+        self._requests: dict[int, list[Answered]] = collections.defaultdict(list)
+        for request in answered:
+            self._requests[request.number].append(request)
+        self._kills = collections.defaultdict(list)
+        for kill in kills:
+            self._kills[kill.engine].append(kill)
+        self._late = late
+
+    def judge(self, entry: Entry) -> None:
+        """Look at one stream."""
+        requests = sorted(self._requests.pop(entry.number, []), key=lambda each: each.attempt)
+        plans = [faults.plan(entry.seed, entry.number, each.attempt) for each in requests]
+        report = self.report
+        report.kinds.update(plan.kind for plan in plans)
+        found = list(entry.problems)
+        if len(entry.endings) == 1 and entry.ended is not None:
+            (ending,) = entry.endings
+            report.endings[ending if entry.reason is None else f"{ending}: {entry.reason}"] += 1
+            found += self._delivered(entry, ending, requests, plans)
+            found += self._waited(entry, plans)
+            found += self._justified(entry, ending, plans)
+            found += self._released(entry, ending, requests)
+        else:
+            found.append(f"it ended {len(entry.endings)} times: {entry.endings}")
+        found += _repeated(requests, plans)
+        seen = " ".join(f"{plan.kind}@{plan.after}/{plan.words}" for plan in plans)
+        where = f"stream {entry.number} ({entry.way}, {entry.engine}; {seen or 'never asked'})"
+        report.problems += [f"{where}: {each}" for each in found]
+
+    def rest(self) -> None:
+        """Look at what the provider saw and no entry speaks of."""
+        self.report.problems += [f"stream {number} has no entry" for number in self._requests]
+
+    # --- one stream -----------------------------------------------------------------------------------
+
+    def _delivered(
+        self, entry: Entry, ending: str, requests: list[Answered], plans: list[faults.Plan]
+    ) -> list[str]:
+        """What was delivered is the beginning of what one attempt sent; all of it, if it was completed."""
+        found = []
+        sent = {each.attempt: each.words for each in requests}
+        if entry.words > sent.get(entry.attempt, 0):
+            found.append(f"{entry.words} words delivered of {sent.get(entry.attempt, 0)} sent")
+        if entry.words and entry.attempt != max(sent, default=0):
+            found.append(f"attempt {entry.attempt} was delivered, and repeated")
+        if ending == "completed" and (not plans or entry.words != plans[-1].words):
+            found.append(f"completed with {entry.words} words")
+        return found
+
+    def _waited(self, entry: Entry, plans: list[faults.Plan]) -> list[str]:
+        """Neither the whole nor one wait took longer than the limits of the call allow."""
+        assert entry.ended is not None
+        found = []
+        slack = SLACK + self._lateness(entry.began, entry.ended)
+        deadline = LIMITS["deadline"]
+        if entry.ended - entry.began > deadline + slack:
+            found.append(f"took {entry.ended - entry.began:.2f} s")
+        allowed = LIMITS["connect_timeout"] + sum(LIMITS["content_timeout"] + _repeats_after(p) for p in plans)
+        if entry.longest > min(deadline, allowed) + slack:
+            found.append(f"waited {entry.longest:.2f} s for one event")
+        self.report.slowest = max(self.report.slowest, entry.longest)
+        if entry.limit in LIMITS and entry.ended - entry.began < LIMITS[entry.limit] - _CLOCK:
+            found.append(f"{entry.limit} was over after {entry.ended - entry.began:.3f} s")
+        return found
+
+    def _justified(self, entry: Entry, ending: str, plans: list[faults.Plan]) -> list[str]:
+        """No stream fails without a cause, and the error says which it was."""
+        assert entry.ended is not None
+        if entry.reason is None or entry.reason == "CallbackFailed":
+            return []
+        if plans and entry.reason in faults.ENDINGS[plans[-1].kind]:
+            return []
+        if entry.limit == "deadline":
+            return []  # that it was over is seen to elsewhere
+        kills = self._kills[entry.engine]
+        if entry.reason == "adapter_down" and any(entry.began - 1 <= k.at <= entry.ended for k in kills):
+            return []
+        if entry.reason == "engine_down" and any(
+            k.what in ("supervisor", "adapter") and entry.began - MAX_SECONDS <= k.at <= entry.ended
+            for k in kills
+        ):
+            return []
+        return [f"{ending} with {entry.reason} (limit {entry.limit}) for no reason"]
+
+    def _released(self, entry: Entry, ending: str, requests: list[Answered]) -> list[str]:
+        """What nobody wants any more, and what has failed, is closed soon, as the provider sees it."""
+        assert entry.ended is not None
+        wanted_until = entry.ended if entry.halted_at is None else min(entry.halted_at, entry.ended)
+        found = []
+        for request in requests:
+            if request.answered_at is not None and request.answered_at <= wanted_until + _CLOCK:
+                continue  # it was over; its connection may serve another
+            if request.disconnected_at is None:
+                found.append(f"attempt {request.attempt} was never closed")
+                continue
+            after = request.disconnected_at - wanted_until
+            if ending in ("halted", "died", "raised"):
+                self.report.halts.append(max(after, 0.0))
+            if after > HALT + self._lateness(wanted_until, request.disconnected_at):
+                found.append(f"attempt {request.attempt} was closed {after * 1000:.0f} ms after it {ending}")
+        return found
+
+    def _lateness(self, began: float, ended: float) -> float:
+        return max(late.during(began, ended) for late in self._late)
+
+
+def _repeats_after(plan: faults.Plan) -> float:
+    """The longest wait before another attempt, after one of this plan."""
+    computed = RETRY.max_delay + RETRY.jitter
+    asked = float(plan.retry_after) + RETRY.jitter if plan.kind == "limited" else 0.0
+    return max(computed, asked if asked <= RETRY.max_retry_after + RETRY.jitter else 0.0)
+
+
+def _repeated(requests: list[Answered], plans: list[faults.Plan]) -> list[str]:
+    """No more attempts than the policy has, and none before the provider wants to be asked again."""
+    found = []
+    if len(requests) > RETRY.max_attempts:
+        found.append(f"{len(requests)} attempts")
+    for before, plan, after in zip(requests, plans, requests[1:], strict=False):
+        if plan.kind != "limited":
+            continue
+        asked = float(plan.retry_after)
+        if asked > RETRY.max_retry_after:
+            found.append(f"asked again, though told to wait for {asked:g} s")
+        elif before.answered_at is None or after.received_at - before.answered_at < asked - _CLOCK:
+            found.append(f"asked again too early, told to wait for {asked:g} s")
+    return found
+
+
+def restarts(births: Iterable[Birth]) -> list[str]:
+    """No supervisor restarts more often than its intensity allows."""
+    found = []
+    lives = collections.defaultdict(list)
+    for birth in births:
+        lives[birth.engine, birth.supervisor].append(birth.at)
+    for (engine, supervisor), times in lives.items():
+        again = times[1:]  # the first is no restart
+        for index, at in enumerate(again):
+            within = bisect.bisect_right(again, at + MAX_SECONDS - _CLOCK) - index
+            if within > MAX_RESTARTS:
+                found.append(f"supervisor {supervisor} of {engine} restarted {within} times in a row")
+    return found
+
+
+def growth(memory: Sequence[tuple[int, int]], streams: int) -> int:
+    """How many bytes the resident memory grew over the second half of the run.
+
+    The median of the samples of its first fifth is compared with that of its last: what is in flight at one
+    moment is no leak.
+    """
+    half = streams / 2
+    first = sorted(size for done, size in memory if half <= done < half * 1.2)
+    last = sorted(size for done, size in memory if done >= half * 1.8)
+    if not first or not last:
+        return 0
+    return last[len(last) // 2] - first[len(first) // 2]

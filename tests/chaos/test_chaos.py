@@ -1,0 +1,142 @@
+"""Everything goes wrong at once, for a long time; nothing is lost, nothing hangs, nothing is left.
+
+`ALLM_CHAOS_STREAMS` says how long (10,000 streams in `make chaos`), `ALLM_CHAOS_SEED` which faults, and
+`ALLM_CHAOS_SWITCH` how often threads are switched (seconds, see `sys.setswitchinterval`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sys
+import threading
+import time
+from contextlib import closing
+
+import pytest
+
+import allm_actors as allm
+from allm_actors import beam
+from allm_actors.providers import Fake
+
+from .baseline import Baseline
+from .consumers import ConsumerDied
+from .invariants import Judge, growth, restarts
+from .lateness import Lateness
+from .ledger import Ledger
+from .monkey import Engines, Monkey
+from .provider import Provider
+from .service import Service
+
+STREAMS = int(os.environ.get("ALLM_CHAOS_STREAMS", "800"))
+SEED = os.environ.get("ALLM_CHAOS_SEED") or str(random.randrange(10**6))
+SWITCH = float(os.environ.get("ALLM_CHAOS_SWITCH", "0"))
+
+_SECONDS_A_STREAM = 0.1
+_MAX_GROWTH = 5_000_000
+_EXPECTED = ("killed", "shutdown", "supervisor.max_restarts")
+
+
+class _Crashes(logging.Handler):
+    """Collects the records of errors that no kill explains."""
+
+    def __init__(self):
+        super().__init__(logging.ERROR)
+        self.records = []
+
+    def emit(self, record):
+        text = record.getMessage()
+        if "traceback=" in text or not any(word in text for word in _EXPECTED):
+            self.records.append(text)
+
+
+@pytest.fixture
+def crashes():
+    """Error records, and the ends of threads that nobody meant to end.
+
+    Records go nowhere else: what keeps them would grow with every stream.
+    """
+    handler = _Crashes()
+    logger = logging.getLogger("allm_actors")
+    logger.addHandler(handler)
+    logger.propagate = False
+    before, threading.excepthook = threading.excepthook, lambda args: _report_thread(args, handler.records)
+    yield handler.records
+    threading.excepthook = before
+    logger.propagate = True
+    logger.removeHandler(handler)
+
+
+def _report_thread(args, records):
+    if args.exc_type is not ConsumerDied:
+        records.append(f"{args.thread.name} ended with {args.exc_value!r}")
+
+
+@pytest.fixture
+def switching():
+    """Threads switch as often as was asked for."""
+    before = sys.getswitchinterval()
+    if SWITCH:
+        sys.setswitchinterval(SWITCH)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240 + STREAMS)
+def test_a_service_survives_what_services_meet(tmp_path, crashes, switching, capsys):
+    """Every stream ends once, in time and for a reason; and when all is over nothing is left of it."""
+    _warm_up()
+    base = Baseline()
+    began = time.monotonic()
+    with closing(Provider(SEED)) as provider, closing(Ledger(tmp_path / "ledger.jsonl")) as ledger:
+        with Lateness() as late, closing(Engines(provider.base_url)) as engines:
+            service = Service(engines, ledger, seed=SEED, streams=STREAMS)
+            with closing(Monkey(engines, SEED)) as monkey:
+                service.run(timeout=60 + STREAMS * _SECONDS_A_STREAM)
+        answered, provider_late, standing = provider.ledger()
+
+    judge = Judge(answered, monkey.kills, [late, provider_late])
+    count = 0
+    for entry in ledger.entries():
+        judge.judge(entry)
+        count += 1
+    judge.rest()
+    problems = judge.report.problems + monkey.problems + restarts(engines.births) + crashes
+    grown = growth(service.memory, STREAMS)
+    with capsys.disabled():
+        _tell(judge.report, service, engines, monkey, late, provider_late, len(answered), grown, began)
+    del judge, answered
+
+    assert not problems, f"seed {SEED}: {len(problems)} problems\n" + "\n".join(problems[:40])
+    assert count == STREAMS
+    assert standing == 0, f"{standing} connections stand, as the provider sees it"
+    assert base.surplus(timeout=5) == []
+    assert grown < _MAX_GROWTH
+
+
+def _warm_up():
+    """Start what is started once and stays."""
+    with allm.stream_generate(allm.Engine(adapter=Fake(script=[("text", "hello")]), model="any"), "hello") as stream:
+        list(stream)
+    beam.Task.async_(int).await_(5)
+
+
+def _tell(report, service, engines, monkey, late, provider_late, requests, grown, began):
+    killed = {what: sum(kill.what == what for kill in monkey.kills) for what in sorted({k.what for k in monkey.kills})}
+    halts = sorted(report.halts) or [0.0]
+    memory = [size for _, size in service.memory]
+    print(
+        f"\nchaos: seed {SEED}, {STREAMS} streams, {requests} requests in {time.monotonic() - began:.1f} s"
+        f"\n  ended      {dict(report.endings.most_common())}"
+        f"\n  met        {dict(report.kinds.most_common())}"
+        f"\n  halts      {len(report.halts)} seen by the provider after {halts[len(halts) // 2] * 1000:.1f} ms"
+        f" (median), {halts[len(halts) * 99 // 100] * 1000:.1f} ms (p99), {halts[-1] * 1000:.1f} ms (slowest)"
+        f"\n  killed     {killed}; {len(engines.births)} adapters were started, {engines.gave_up} engines gave up,"
+        f" {service.deaths} threads died"
+        f"\n  waits      {report.slowest:.2f} s for one event at most;"
+        f" the machine was late by {late.worst:.3f} s here, {provider_late.worst:.3f} s at the provider"
+        f"\n  memory     {memory[0] / 1e6:.1f} MB to {max(memory) / 1e6:.1f} MB,"
+        f" {grown / 1e6:+.1f} MB over the second half"
+    )
