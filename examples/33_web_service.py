@@ -41,6 +41,7 @@ const show = (id, text) => document.getElementById(id).textContent += text;
 if (asked) {
   const source = new EventSource("/ask?q=" + encodeURIComponent(asked));
   source.onmessage = event => show("answer", JSON.parse(event.data));
+  addEventListener("pagehide", () => source.close());  // browsers keep what was left alive for a while
   source.addEventListener("done", event => { source.close(); show("state", event.data); });
 }
 </script>

@@ -83,3 +83,11 @@ def _promised(program):
 
 def _without_keys():
     return {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+
+
+def test_the_list_of_examples_is_whole():
+    """A stranger finds every program in the folder's README, and none that is not there."""
+    listed = re.findall(
+        r"^\| `(\w+\.py)` \|", (ROOT / "examples" / "README.md").read_text(encoding="utf-8"), re.M
+    )
+    assert sorted(listed) == [path.name for path in PROGRAMS]
