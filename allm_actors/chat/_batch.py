@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from allm_actors.chat._calls import Toolbox
     from allm_actors.data import Event, ToolCall
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "unexecuted"]
 
 _CLOSED: Final = beam.Shutdown("closed")
 _CLOSE_TIMEOUT: Final = 0.5
@@ -54,6 +54,7 @@ class Batch:
         self._calls, self._manual = calls, manual
         self._outbox = beam.Inbox()
         self._gone = threading.Event()
+        self._taken: list[Event] = []
         self._begun: set[int] = set()
         self._settled: set[int] = set()
         self._halted = self._skipped = self._over = self._closed = False
@@ -88,6 +89,7 @@ class Batch:
             self._over = True
             return None if self._closed else self._rest() or None
         index, events = item
+        self._taken += events
         if index is None:
             self._skipped = True
         elif index in self._begun or len(events) > 1:
@@ -97,18 +99,22 @@ class Batch:
             self._begun.add(index)
         return events  # type: ignore[no-any-return]
 
+    def rest(self, heard: int) -> list[Event]:
+        """What is left to say if nobody takes any more, to someone who heard of so many events."""
+        self._over = True
+        return self._taken[heard:] + self._rest()
+
     def _rest(self) -> list[Event]:
         """What there is to say for the calls that the batch did not get to."""
         events: list[Event] = []
         for index, call in enumerate(self._calls):
-            if index in self._settled:
-                continue
-            if index not in self._begun:
-                events.append(started(call))
-            error = tool_error(call, "handler_exit", f"the batch of {call.name} was ended")
-            events += settle_without_policy(call, error)
+            if index not in self._settled:
+                events += _ended(call, said_begun=index in self._begun)
         if self._manual and not self._skipped and (events or self._halted):
             events += skipped_plainly(self._manual)
+        self._settled.update(range(len(self._calls)))
+        self._skipped = True
+        self._taken += events
         return events
 
     def halt(self) -> None:
@@ -123,3 +129,13 @@ class Batch:
         self.halt()
         if not self._gone.wait(_CLOSE_TIMEOUT) and self._pid is not None:
             kill(self._pid._cell, expected=True)  # noqa: SLF001
+
+
+def unexecuted(calls: Sequence[ToolCall]) -> list[Event]:
+    """What there is to say for the calls of a batch that was ended before it began."""
+    return [event for call in calls for event in _ended(call, said_begun=False)]
+
+
+def _ended(call: ToolCall, *, said_begun: bool) -> list[Event]:
+    error = tool_error(call, "handler_exit", f"the batch of {call.name} was ended")
+    return [*([] if said_begun else [started(call)]), *settle_without_policy(call, error)]

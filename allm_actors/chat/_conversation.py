@@ -9,11 +9,12 @@ Guarantees:
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from allm_actors import telemetry
 from allm_actors.chat._source import GATE, Run, RunTap
-from allm_actors.chat._turn import OpenTurn, Turns
+from allm_actors.chat._turn import Begun, OpenTurn, Turns
 from allm_actors.data import (
     ChatCompleted,
     ChatResult,
@@ -25,7 +26,7 @@ from allm_actors.data import (
     user,
 )
 from allm_actors.data.events import AskUserRequested, StepCompleted, ToolHalt, ToolResultEncoded
-from allm_actors.errors import AllmError
+from allm_actors.errors import AdapterError, AllmError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -76,6 +77,7 @@ class Conversation:
         self.request_id = plan.request_id
         self._plan = plan
         self._own_errors: list[ErrorEvent] = []
+        self._first_ended: str | None = None
         self._turns = Turns(self.run, self.folded, plan.options.mode, self._own_errors)
         self._chat = self._span("chat", None) if name == "chat" else None
         try:
@@ -87,11 +89,12 @@ class Conversation:
         self.passes: Filter | None = turn.opened.passes()
         self.on_event = _on_adapter_events(chosen.on_event, self._own_errors)
         self.run.work_on(turn.tap)
+        self._turns.begin(turn, thread, plan.toolbox)
         self.last: type = ChatCompleted if name == "chat" else StepCompleted
         if name == "chat":
-            self.run.begin(self._loop(turn, thread))
+            self.run.begin(self._loop(turn, thread), self._listen)
         else:
-            self.run.begin(self._turns.run(turn, thread, plan.toolbox))
+            self.run.begin(self._turns.run(turn, thread, plan.toolbox), self._listen)
 
     def tap(self) -> RunTap:
         """What an event stream reads."""
@@ -157,6 +160,7 @@ class Conversation:
         assert first.thread is not None
         nudge = self._plan.options.structured_finalize_nudge
         thread = first.thread.add_message(user(nudge)) if nudge else first.thread
+        self._first_ended = reason
         yield GATE
         if self.run.closed:
             return None
@@ -190,10 +194,86 @@ class Conversation:
         yield self._turns.error(failure)
         return None
 
-    def _result(self, reason: str | None, error: AllmError | None, thread: Thread | None) -> ChatResult:
+    def _result(
+        self,
+        reason: str | None,
+        error: AllmError | None,
+        thread: Thread | None,
+        folded: StreamCollector | None = None,
+    ) -> ChatResult:
         """What the turns so far come to, for a reason the fold of a stream cannot know."""
-        folded = self.folded.chat_result()
-        return folded.model_copy(update={"halted_reason": reason, "error": error, "thread": thread})
+        result = (folded or self.folded).chat_result()
+        return result.model_copy(update={"halted_reason": reason, "error": error, "thread": thread})
+
+    # --- the end that comes from outside --------------------------------------------------------------
+
+    def _listen(self) -> _Listener:
+        return _Listener(self.rest, copy.copy(self.folded), self._turns.begun.said)
+
+    def rest(self, folded: StreamCollector, said: int, error: AdapterError) -> Generator[Any, None, None]:
+        """Give what is left of a run that nobody advances any more.
+
+        Args:
+            folded: The fold of what the reader was given; goes on with what is given here.
+            said: How many events of the last turn's tools were among it.
+            error: Why it goes no further.
+        """
+        turns = Turns(self.run, folded, self._plan.options.mode, self._own_errors)
+        begun = self._turns.begun
+        if folded.done or (self.last is StepCompleted and folded.steps):
+            return
+        if begun.place == len(folded.steps):
+            yield from turns.rest(begun, said, error)
+        if self.last is ChatCompleted:
+            yield from self._ended_early(folded, turns, begun, error)
+
+    def _ended_early(
+        self, folded: StreamCollector, turns: Turns, begun: Begun, error: AdapterError
+    ) -> Generator[Any, None, None]:
+        """Give the end of a chat whose turns are over: what they come to, or why no more follow."""
+        step = folded.steps[-1]
+        assert step.thread is not None
+        reason, thread = _decided(step), step.thread
+        two, second = self._plan.options.structured_finalize, begun.box is None
+        first_ended = self._first_ended or reason or "error"
+        if second:
+            reason = reason or "completed"
+        elif two and first_ended in _FINAL_ANSWER_FOLLOWS:
+            reason = None
+        if reason is None:
+            if folded.finish_reason != "error":  # else a turn could not be opened, and that was said
+                yield turns.error(error)
+            result = self._result("error", folded.error, thread, folded)
+        else:
+            result = self._result(reason, step.error, _with_question(thread, step), folded)
+        if two:
+            result = result.model_copy(update={"pass_1_halted_reason": first_ended})
+        if self._chat is not None:
+            self.run.end(self._chat, result.error, chat_result=result)
+        yield ChatCompleted(result=result)
+
+
+class _Listener:
+    """What the reader of a driven conversation was given."""
+
+    def __init__(
+        self,
+        rest: Callable[[StreamCollector, int, AdapterError], Generator[Any, None, None]],
+        folded: StreamCollector,
+        said: int,
+    ) -> None:
+        self._rest, self._folded, self._said = rest, folded, said
+
+    def note(self, event: Any) -> None:
+        """Take notice of an event."""
+        self._folded.apply(event)
+        kind = type(event)
+        if kind in _OWN_EVENTS:
+            self._said = 0 if kind is StepCompleted else self._said + 1
+
+    def rest(self, error: AdapterError) -> list[Any]:
+        """The events that are left."""
+        return list(self._rest(self._folded, self._said, error))
 
 
 def _decided(step: StepResult) -> str | None:

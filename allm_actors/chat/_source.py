@@ -7,6 +7,8 @@ advances it, and waits at each gate until the reader has taken everything before
 
 Guarantees:
     - Where a run is read changes neither its events nor their order.
+    - A driver that is ended from outside ends its run, and the reader hears how: what it was given until then
+      decides what is left to say, down to the last event.
     - A run that is closed does nothing further: what was at work is stopped, no side effect begins, and no
       event follows.
     - `halt` waits for nothing, takes no lock and runs nobody's code: a finalizer may call it.
@@ -18,21 +20,22 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from allm_actors import beam
 from allm_actors.beam.runtime import task_supervisor
 from allm_actors.beam.stream import start_stream
 from allm_actors.beam.timer import service
+from allm_actors.errors import AdapterError
 from allm_actors.streaming._inband import Gate, Raised
 from allm_actors.streaming._producer import Producer, ProducerTap
 from allm_actors.streaming.event_stream import ENDED
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from allm_actors import beam
     from allm_actors.beam.stream import EventQueue
     from allm_actors.telemetry import Span
 
-__all__ = ["GATE", "Part", "Run", "RunProducer", "RunTap"]
+__all__ = ["GATE", "Heard", "Part", "Run", "RunProducer", "RunTap"]
 
 
 class _GateAhead:
@@ -57,6 +60,18 @@ class Part(Protocol):
         ...
 
 
+class Heard(Protocol):
+    """What the reader of a driven run was given: it knows what is left to say if the driver is ended."""
+
+    def note(self, event: Any) -> None:
+        """Take notice of an event that the reader gets; in the reader's thread."""
+        ...
+
+    def rest(self, error: AdapterError) -> Sequence[Any]:
+        """The events that are left, now that nobody advances the run; the spans they end are ended."""
+        ...
+
+
 class Run:
     """One run, and what stops it: a generator, and the part of it that is at work.
 
@@ -68,14 +83,20 @@ class Run:
         self.closed = False
         self._advanced = False
         self._events: Generator[Any, None, Any] | None = None
+        self._listen: Callable[[], Heard] | None = None
         self._part: Part | None = None
         self._spans: list[Span] = []
 
     # --- for the generator ----------------------------------------------------------------------------
 
-    def begin(self, events: Generator[Any, None, Any]) -> None:
-        """Take the generator; nothing of it runs before it is asked for."""
-        self._events = events
+    def begin(self, events: Generator[Any, None, Any], listen: Callable[[], Heard]) -> None:
+        """Take the generator; nothing of it runs before it is asked for.
+
+        Args:
+            events: The generator.
+            listen: Begins to take notice of what a reader is given, from where the run is now.
+        """
+        self._events, self._listen = events, listen
 
     def work_on(self, part: Part | None) -> bool:
         """Make a part the one that closing stops; `False`, and it is stopped, if the run is closed."""
@@ -106,6 +127,14 @@ class Run:
 
     def next(self) -> Any:
         """The next event or `GATE`; `ENDED` at the end and once closed. What it raises has closed the run."""
+        try:
+            return self.advance()
+        except BaseException as error:
+            self.close(error)
+            raise
+
+    def advance(self) -> Any:
+        """The same, for whoever closes the run if it raises."""
         events = self._events
         if self.closed or events is None:
             return ENDED
@@ -115,9 +144,6 @@ class Run:
         except StopIteration:
             self.close()
             return ENDED
-        except BaseException as error:
-            self.close(error)
-            raise
         return ENDED if self.closed else item
 
     @property
@@ -125,28 +151,43 @@ class Run:
         """Whether closing may have to wait."""
         return self._advanced and self._part is not None and not self.closed
 
+    def listen(self) -> Heard | None:
+        """Begin to take notice of what a reader is given; `None` if the run is closed."""
+        begin = self._listen
+        return None if begin is None else begin()
+
     def halt(self) -> None:
         """Want no more."""
+        self.stop()
+        if self._spans:
+            service.run(self.end_spans)
+
+    def stop(self) -> None:
+        """Want no more, and leave the spans to whoever tells of the end."""
         self.closed = True
         part = self._part
         if part is not None:
             part.halt()
-        if self._spans:
-            service.run(self._end_spans)
 
     def close(self, error: BaseException | None = None) -> None:
         """Want no more, and wait until what is at work is gone: half a second at most."""
+        self.release()
+        self.end_spans(error)
+
+    def release(self) -> None:
+        """The same, the spans left to whoever tells of the end."""
         self.closed = True
         part, self._part = self._part, None
         if part is not None:
             part.close()
-        self._end_spans(error)
+        self._listen = None
         events, self._events = self._events, None
         if events is not None:
             with contextlib.suppress(ValueError):  # another thread is in it, and will find the run closed
                 events.close()
 
-    def _end_spans(self, error: BaseException | None = None) -> None:
+    def end_spans(self, error: BaseException | None = None) -> None:
+        """End the spans that are still open."""
         while self._spans:
             with contextlib.suppress(IndexError):  # two threads may be at it
                 self._spans.pop().finish(error)
@@ -157,26 +198,34 @@ class _Driven:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self.events: EventQueue | None = None
 
     def __iter__(self) -> Iterator[Any]:
-        run = self._run
         said = False  # whoever starts a driver asks for its first item
+        while (item := self._next()) is not ENDED:
+            if item is not GATE:
+                said = True
+                yield item
+            elif said:
+                said = False
+                gate = Gate()
+                yield gate
+                gate.wait()
+
+    def _next(self) -> Any:
+        run = self._run
         try:
-            while (item := run.next()) is not ENDED:
-                if item is not GATE:
-                    said = True
-                    yield item
-                elif said:
-                    said = False
-                    gate = Gate()
-                    yield gate
-                    gate.wait()
-        except Exception as error:  # noqa: BLE001  it is the reader's, and comes out where the stream is read
-            yield Raised(error)
+            return run.advance()
+        except BaseException as error:  # noqa: BLE001  it is the reader's, and comes out where the stream is read
+            beam.checkpoint()  # unless it is the order to exit that this process got
+            run.close(error)
+            return Raised(error)
 
     def close(self) -> None:
         """Stop what is at work; in the driver process."""
-        self._run.close()
+        self._run.release()
+        if self.events is None or self.events.halted:
+            self._run.end_spans()  # else the reader hears of the end, and the spans end as it is told
 
 
 class RunProducer(Producer):
@@ -186,18 +235,49 @@ class RunProducer(Producer):
         self._driven = _Driven(run)
         super().__init__(self._driven)
         self._run = run
+        self._heard = run.listen()
 
     def start(self, events: EventQueue, *, consumer: beam.Pid | None = None) -> beam.Pid:
         """Start the driver; a `consumer` that ends halts it."""
+        self._driven.events = events
         return start_stream(
             self._driven, events, supervisor=task_supervisor(), id="driver", consumer=consumer
         )
+
+    def hear(self, event: Any) -> None:
+        """Take notice of what the reader gets; in the reader's thread."""
+        if self._heard is not None:
+            self._heard.note(event)
+
+    def hearing(self, on_event: Callable[[Any], object] | None) -> Callable[[Any], object]:
+        """An observer that has this take notice, too."""
+        if on_event is None:
+            return self.hear
+
+        def observe(event: Any) -> object:
+            self.hear(event)
+            return on_event(event)
+
+        return observe
+
+    def down(self) -> Sequence[Any]:
+        """What the reader is told when the driver was ended from outside: what is left of the run."""
+        heard, self._heard = self._heard, None
+        # A driver that was killed may still be on its way to where it notices. It changes nothing any more:
+        # the reader's own notes count.
+        self._run.stop()
+        error = AdapterError("adapter_down", "the process that drives the run was ended")
+        try:
+            return [] if heard is None else list(heard.rest(error))
+        finally:
+            self._run.end_spans(error)
 
     def note(self, event: Any) -> None:
         """Nothing to take notice of: the run folds its own events."""
 
     def finish(self, error: BaseException | None = None) -> None:
         """The driver has ended: so has the run."""
+        self._heard = None
         self._run.close(error)
 
     def finish_soon(self) -> None:
@@ -211,6 +291,7 @@ class RunTap:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._driver: ProducerTap | None = None
+        self._producer: RunProducer | None = None
 
     def take(self) -> Any:
         """The next event, or `ENDED`; the run is advanced in this thread."""
@@ -233,7 +314,8 @@ class RunTap:
         if driver is None:
             if self._run.closed:
                 return ENDED
-            driver = self._driver = ProducerTap(RunProducer(self._run))
+            self._producer = RunProducer(self._run)
+            driver = self._driver = ProducerTap(self._producer)
         while (item := self._passed(await driver.atake())) is GATE:
             pass
         if type(item) is Raised:
@@ -241,11 +323,12 @@ class RunTap:
             raise item.error
         return item
 
-    @staticmethod
-    def _passed(item: Any) -> Any:
+    def _passed(self, item: Any) -> Any:
         if type(item) is Gate:
             item.open()
             return GATE
+        assert self._producer is not None
+        self._producer.hear(item)
         return item
 
     def halt(self) -> None:

@@ -9,6 +9,7 @@ Guarantees:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from allm_actors.chat._batch import Batch
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
     from allm_actors.chat._calls import Toolbox
     from allm_actors.chat._source import Run
     from allm_actors.data import Mode, Response, StepResult, StreamCollector, Thread, ToolCall
-    from allm_actors.errors import AllmError
+    from allm_actors.errors import AdapterError, AllmError
     from allm_actors.streaming._producer import ProducerTap
     from allm_actors.streaming.stream_runner import OpenCall
 
-__all__ = ["OpenTurn", "Turns", "unknown_tool"]
+__all__ = ["Begun", "OpenTurn", "Turns", "unknown_tool"]
 
 
 class OpenTurn:
@@ -49,6 +50,27 @@ class OpenTurn:
         self.span = span
 
 
+@dataclass(slots=True)
+class Begun:
+    """The turn that was begun last.
+
+    Attributes:
+        place: How many turns were completed before it.
+        thread: The conversation it was opened on.
+        box: Its tools; `None` for a turn that is sent none.
+        batch: Its tools at work, once they are.
+        said: How many events of its tools were said.
+    """
+
+    place: int
+    opened: OpenCall
+    span: telemetry.Span
+    thread: Thread
+    box: Toolbox | None
+    batch: Batch | None = None
+    said: int = 0
+
+
 class Turns:
     """Runs turns of one run, one after the other, and folds what they say.
 
@@ -57,13 +79,22 @@ class Turns:
         folded: The fold of everything the run says.
         mode: The call's.
         own_errors: Takes the error events that are made here and not by an adapter.
+
+    Attributes:
+        begun: The turn in progress, or else the last one.
     """
+
+    begun: Begun
 
     def __init__(self, run: Run, folded: StreamCollector, mode: Mode, own_errors: list[ErrorEvent]) -> None:
         self._run = run
         self._folded = folded
         self._mode: Mode = mode
         self._own_errors = own_errors
+
+    def begin(self, turn: OpenTurn, thread: Thread, box: Toolbox | None) -> None:
+        """Make a turn the one in progress."""
+        self.begun = Begun(len(self._folded.steps), turn.opened, turn.span, thread, box)
 
     def run(
         self, turn: OpenTurn, thread: Thread, box: Toolbox | None
@@ -78,8 +109,9 @@ class Turns:
         Returns:
             The step; `None` if the run was closed.
         """
-        yield GATE
         run, folded = self._run, self._folded
+        self.begin(turn, thread, box)
+        yield GATE
         if not run.work_on(turn.tap):
             return None
         take, apply = turn.tap.take, folded.apply
@@ -91,15 +123,47 @@ class Turns:
         calls = folded.tool_calls if folded.finish_reason == "tool_calls" else []
         if (unknown := self._unknown(calls, box)) is not None:
             yield self.error(unknown_tool(unknown))
-            yield self._completed(turn, thread, [])
+            yield self._completed(self.begun, thread, [])
             return folded.steps[-1]
         auto, manual = self._parted(calls, box)
         if auto and box is not None:
             finished = yield from self._tools(box, auto, manual, turn.span)
             if not finished:
                 return None
-        yield self._completed(turn, self._answered(thread), self._pending(manual))
+        yield self._completed(self.begun, self._answered(thread), self._pending(manual))
         return folded.steps[-1]
+
+    def rest(self, begun: Begun, said: int, error: AdapterError) -> Generator[Any, None, None]:
+        """Give what is left of a turn that goes no further, to someone who was given what is folded here.
+
+        What the model had answered counts as far as no tool would have to run for it. Tools that were running
+        are given up: calls without an outcome are answered, and end the run.
+
+        Args:
+            begun: The turn.
+            said: How many events of its tools were given.
+            error: Why it goes no further.
+        """
+        folded, thread = self._folded, begun.thread
+        if folded.error is not None and any(own.error is folded.error for own in self._own_errors):
+            yield self._completed(begun, thread, [])
+            return
+        calls = folded.tool_calls if folded.finish_reason == "tool_calls" else []
+        if (unknown := self._unknown(calls, begun.box)) is not None:
+            yield self.error(unknown_tool(unknown))
+            yield self._completed(begun, thread, [])
+            return
+        auto, manual = self._parted(calls, begun.box)
+        if begun.batch is not None:
+            for event in begun.batch.rest(said):
+                folded.apply(event)
+                yield event
+        elif folded.finish_reason != "error" and (auto or folded.response().message is None):
+            event = ErrorEvent(error=error)
+            folded.apply(event)
+            yield event
+            manual = []
+        yield self._completed(begun, self._answered(thread), self._pending(manual))
 
     def _tools(
         self, box: Toolbox, auto: list[ToolCall], manual: list[ToolCall], span: telemetry.Span
@@ -109,12 +173,13 @@ class Turns:
         yield GATE
         if run.closed:
             return False
-        batch = Batch(box, auto, manual, span)
+        batch = self.begun.batch = Batch(box, auto, manual, span)
         if not run.work_on(batch):
             return False
         while (events := batch.take()) is not None:
             for event in events:
                 apply(event)
+                self.begun.said += 1
                 yield event
         return run.work_on(None)
 
@@ -161,7 +226,7 @@ class Turns:
         )
         return thread.add_messages([said, *self._folded.step_result().tool_results])
 
-    def _completed(self, turn: OpenTurn, thread: Thread, pending: list[ToolCall]) -> StepCompleted:
+    def _completed(self, turn: Begun, thread: Thread, pending: list[ToolCall]) -> StepCompleted:
         folded = self._folded
         event = StepCompleted(
             response=_response(turn.opened, folded.response()),

@@ -208,11 +208,12 @@ def feed(
     handle: Callable[[Any, str], StreamHandle] = StreamHandle,
 ) -> StreamHandle:
     """Have a driver put the events of a conversation into a mailbox."""
+    producer = RunProducer(conversation.run)
     try:
         return into.feed(
-            RunProducer(conversation.run),
+            producer,
             request_id=conversation.request_id,
-            on_event=conversation.on_event,
+            on_event=producer.hearing(conversation.on_event),
             passes=conversation.passes,
             last=frozenset({conversation.last}),
             handle=handle,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from allm_actors.chat import tool_help
-from allm_actors.chat._batch import Batch
+from allm_actors.chat._batch import Batch, unexecuted
 from allm_actors.chat._plan import metadata_of, toolbox_of
 from allm_actors.chat._source import GATE, Run, RunTap
 from allm_actors.chat._turn import unknown_tool
@@ -29,12 +29,13 @@ from allm_actors.streaming import EventStream
 from allm_actors.streaming.options import sort_options
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from allm_actors.chat._calls import Toolbox
     from allm_actors.data import Event
     from allm_actors.engine import Engine
     from allm_actors.engine.processes import EngineRef
+    from allm_actors.errors import AdapterError
 
 __all__ = ["run_tool_calls", "stream_tool_calls"]
 
@@ -142,19 +143,57 @@ def _list_of(kind: type, name: str, given: Any) -> list[Any]:
 
 def _tap(calls: list[ToolCall], box: Toolbox) -> RunTap:
     run = Run()
-    run.begin(_events(run, calls, box))
+    work = _Work(run, calls, box)
+    run.begin(work.events(), work.listen)
     return RunTap(run)
 
 
-def _events(run: Run, calls: list[ToolCall], box: Toolbox) -> Generator[Any, None, None]:
-    yield GATE
-    if run.closed or not calls:
-        return
-    if (unknown := box.unknown(calls)) is not None:
-        yield ErrorEvent(error=unknown_tool(unknown))
-        return
-    batch = Batch(box, calls)
-    if not run.work_on(batch):
-        return
-    while (events := batch.take()) is not None:
-        yield from events
+class _Work:
+    """Calls to run, outside any turn."""
+
+    def __init__(self, run: Run, calls: list[ToolCall], box: Toolbox) -> None:
+        self._run, self._calls, self._box = run, calls, box
+        self._batch: Batch | None = None
+        self._said = 0
+
+    def events(self) -> Generator[Any, None, None]:
+        """Give what there is to say of them."""
+        yield GATE
+        if self._run.closed or not self._calls:
+            return
+        if (unknown := self._box.unknown(self._calls)) is not None:
+            yield ErrorEvent(error=unknown_tool(unknown))
+            return
+        batch = self._batch = Batch(self._box, self._calls)
+        if not self._run.work_on(batch):
+            return
+        while (events := batch.take()) is not None:
+            for event in events:
+                self._said += 1
+                yield event
+
+    def listen(self) -> _Listener:
+        """Begin to count what a reader is given."""
+        return _Listener(self._rest, self._said)
+
+    def _rest(self, heard: int) -> list[Any]:
+        if self._batch is not None:
+            return self._batch.rest(heard)
+        if (unknown := self._box.unknown(self._calls)) is not None:
+            return [] if heard else [ErrorEvent(error=unknown_tool(unknown))]
+        return unexecuted(self._calls)
+
+
+class _Listener:
+    """Counts what the reader of such a run was given."""
+
+    def __init__(self, rest: Callable[[int], list[Any]], heard: int) -> None:
+        self._rest, self._heard = rest, heard
+
+    def note(self, event: Event) -> None:  # noqa: ARG002  one is like another
+        """Count one more."""
+        self._heard += 1
+
+    def rest(self, error: AdapterError) -> list[Any]:  # noqa: ARG002  the calls say it
+        """What is left to say."""
+        return self._rest(self._heard)

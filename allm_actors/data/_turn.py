@@ -21,6 +21,12 @@ class CallSoFar:
         self.pieces: list[str] = []
         self.completed: ToolCall | None = None
 
+    def twin(self) -> "CallSoFar":
+        """Return another call in the same state."""
+        twin = CallSoFar(self.id, self.name)
+        twin.pieces, twin.completed = list(self.pieces), self.completed
+        return twin
+
     def tool_call(self) -> ToolCall:
         """Return the call as it stands."""
         if self.completed is not None:
@@ -80,6 +86,15 @@ class Turn:
         self.results: dict[str, Message] = {}
         self.executed: set[str] = set()
         self.halts: dict[str, dict[str, Any]] = {}
+
+    def __copy__(self) -> "Turn":
+        """Another turn in the same state."""
+        twin = Turn()
+        for name in self.__slots__:
+            value = getattr(self, name)
+            setattr(twin, name, value.copy() if isinstance(value, (list, dict, set)) else value)
+        twin.calls = {call_id: call.twin() for call_id, call in self.calls.items()}
+        return twin
 
     def text(self) -> str:
         """Return the text so far."""

@@ -7,6 +7,7 @@ Guarantees:
     - A collector is not shared between threads.
 """
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
@@ -88,6 +89,12 @@ class StreamCollector:
             if rule is None:
                 return
         rule(self, event)
+
+    def __copy__(self) -> Self:
+        """A collector that has seen the same, and goes on by itself."""
+        twin = type(self)(self.thread)
+        twin.__dict__.update(self.__dict__, _steps=list(self._steps), _turn=copy.copy(self._turn))
+        return twin
 
     @property
     def text(self) -> str:

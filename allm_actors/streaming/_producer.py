@@ -6,7 +6,7 @@ supervisor of its engine and tied to the process that owns the connection.
 Guarantees:
     - Nothing is started before it is asked for, and then once.
     - However the process ends, the consumer hears of it: a foreign exception as itself, any end from outside
-      as one `ErrorEvent` with `adapter_down`.
+      as one `ErrorEvent` with `adapter_down`, and as whatever else its kind of stream ends with.
     - The span of the call ends once, when the stream ends, fails or is closed.
 """
 
@@ -22,7 +22,7 @@ from allm_actors.errors import AdapterError
 from allm_actors.streaming.event_stream import ENDED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from allm_actors.engine.processes import Lease
     from allm_actors.telemetry import Span
@@ -85,8 +85,8 @@ class Producer:
             self.unstartable = True
             raise
 
-    def outcome(self, terminal: Any) -> ErrorEvent | None:
-        """What a terminal item is to the consumer: an event, or nothing.
+    def outcome(self, terminal: Any) -> Sequence[Any]:
+        """What a terminal item is to the consumer: events, or nothing.
 
         Raises:
             BaseException: The foreign exception that crashed the stream, unchanged.
@@ -97,9 +97,9 @@ class Producer:
         if isinstance(terminal, beam.Down):
             return self.down()
         self.finish()
-        return None
+        return ()
 
-    def down(self) -> ErrorEvent:
+    def down(self) -> Sequence[Any]:
         """What the consumer is told when the process, or one it depends on, is gone."""
         error = AdapterError(
             "adapter_down",
@@ -107,7 +107,7 @@ class Producer:
             provider=self._provider,
         )
         self.finish(error)
-        return ErrorEvent(error=error)
+        return [ErrorEvent(error=error)]
 
     def note(self, event: Any) -> None:
         """Take notice of an event that the consumer gets."""
@@ -134,6 +134,7 @@ class ProducerTap:
         self._reader = StreamReader(
             lambda events: producer.start(events, consumer=beam.current()), close_timeout=_CLOSE_TIMEOUT
         )
+        self._last_words: Iterator[Any] | None = None
 
     def take(self) -> Any:
         """The next event, or `ENDED`."""
@@ -157,8 +158,10 @@ class ProducerTap:
             # The queue's finalizer must not lead to the reason of the end: an exception in it that is raised
             # here soon has the consumer's frames hanging on it, and this tap with them.
             self._reader.events.on_halt = None
-            event = self._producer.outcome(item)
-            return ENDED if event is None else event
+            if self._last_words is None:
+                self._last_words = iter(())
+                self._last_words = iter(self._producer.outcome(item))
+            return next(self._last_words, ENDED)
         if kind is ErrorEvent:
             self._producer.note(item)
         return item
@@ -167,19 +170,23 @@ class ProducerTap:
         if not self._producer.unstartable:
             raise  # noqa: PLE0704  the one being handled: the stream belongs to the parent of this process
         self._producer.unstartable = False
-        return self._producer.down()
+        self._last_words = iter(self._producer.down())
+        return next(self._last_words, ENDED)
 
     def halt(self) -> None:
         """Want no more; from any thread and from a finalizer."""
+        self._last_words = iter(())
         self._reader.halt()
         self._producer.finish_soon()
 
     def close(self) -> None:
         """Halt, and wait until the process is gone."""
+        self._last_words = iter(())
         self._reader.close()
         self._producer.finish()
 
     async def aclose(self) -> None:
         """Halt, and wait until the process is gone, without blocking the loop."""
+        self._last_words = iter(())
         await self._reader.aclose()
         self._producer.finish()

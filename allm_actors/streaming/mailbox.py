@@ -98,11 +98,12 @@ class _Feed:
         self.pid: beam.Pid | None = None
         self.gone = Latch()  # set once the process is dead
         self.pending: deque[Any] = deque()
+        self.last_words: deque[Any] = deque()  # what there is to say after the end of the process
         self.said_last = False
 
     @property
     def done(self) -> bool:
-        return self.said_last or self.queue.finished
+        return self.said_last or (self.queue.finished and not self.last_words)
 
     def start(self) -> None:
         try:
@@ -114,6 +115,7 @@ class _Feed:
             beam.monitor(pid, to=self.gone.set)
 
     def halt(self) -> None:
+        self.last_words.clear()
         self.queue.halt()
         self.producer.finish_soon()
 
@@ -283,8 +285,7 @@ class Mailbox:
                     return found
                 if isinstance(found, _Ending):
                     await found.feed.await_(time.monotonic() + _CLOSE_TIMEOUT)
-                    if (last := self._ended(found)) is not None:
-                        return last
+                    self._ended(found)
                 elif self._feeds:
                     await self._lane.arrival()
                 else:
@@ -300,8 +301,7 @@ class Mailbox:
                 return found
             if isinstance(found, _Ending):
                 found.feed.wait(time.monotonic() + _CLOSE_TIMEOUT)
-                if (last := self._ended(found)) is not None:
-                    return last
+                self._ended(found)
             elif self._feeds or idle:
                 left = math.inf if deadline == math.inf else deadline - time.monotonic()
                 self._sort(wait_for(items, left))
@@ -318,18 +318,25 @@ class Mailbox:
             if not self._ready:
                 return None
             feed = self._ready.popleft()
-            item = feed.queue.accept(feed.pending.popleft())
-            if feed.pending:
-                self._ready.append(feed)
-            if item is SKIP:
-                if feed.queue.finished:
-                    self._drop(feed)
-            elif feed.queue.finished:
-                return _Ending(feed, item)
-            elif type(item) in _INBAND:
-                self._obey(feed, item)
-            elif (envelope := self._envelope(feed, item)) is not None:
-                return envelope
+            found = self._first_of(feed) if feed.pending else self._last_word(feed)
+            if found is not None:
+                return found
+
+    def _first_of(self, feed: _Feed) -> Envelope | _Ending | None:
+        """What came first of what is pending; `None` if it is not for the reader."""
+        item = feed.queue.accept(feed.pending.popleft())
+        if feed.pending:
+            self._ready.append(feed)
+        if item is SKIP:
+            if feed.queue.finished:
+                self._drop(feed)
+            return None
+        if feed.queue.finished:
+            return _Ending(feed, item)
+        if type(item) in _INBAND:
+            self._obey(feed, item)
+            return None
+        return self._envelope(feed, item)
 
     def _obey(self, feed: _Feed, item: Gate | Raised) -> None:
         """Do what lies between the events of a stream: open a gate, or raise what its source raised."""
@@ -348,11 +355,23 @@ class Mailbox:
                 self._ready.append(feed)
             feed.pending.append(said)
 
-    def _ended(self, ending: _Ending) -> Envelope | None:
-        """What there is to say about the end of a stream; raises the bug of an adapter."""
-        self._drop(ending.feed)
-        event = ending.feed.producer.outcome(ending.item)
-        return None if event is None else self._envelope(ending.feed, event)
+    def _ended(self, ending: _Ending) -> None:
+        """Take down what there is to say about the end of a stream; raises the bug of an adapter."""
+        feed = ending.feed
+        self._drop(feed)
+        feed.pending.clear()
+        feed.last_words.extend(feed.producer.outcome(ending.item))
+        if feed.last_words:
+            self._ready.appendleft(feed)
+
+    def _last_word(self, feed: _Feed) -> Envelope | None:
+        try:
+            event = feed.last_words.popleft()
+        except IndexError:  # halted from another thread just now
+            return None
+        if feed.last_words:
+            self._ready.append(feed)
+        return self._envelope(feed, event)
 
     @staticmethod
     def _envelope(feed: _Feed, event: Any) -> Envelope | None:
