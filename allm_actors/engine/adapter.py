@@ -167,11 +167,21 @@ class AdapterStream:
         release: Gives back what the stream holds and makes a blocked `events` return. Called
             exactly once: at the end, at an error or by `close()`, perhaps while `events` runs in
             another thread; not at all if nothing was ever asked for.
+        again: Makes a further stream that asks the very same thing, whatever has become of the request
+            or of its image files in the meantime; raises as the call that gave this one. Without it a
+            further attempt is a further call.
     """
 
-    __slots__ = ("__weakref__", "_events", "_lock", "_release", "_state")
+    __slots__ = ("__weakref__", "_events", "_lock", "_release", "_state", "again")
 
-    def __init__(self, events: Iterable[Event], release: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        events: Iterable[Event],
+        release: Callable[[], object] | None = None,
+        *,
+        again: Callable[[], AdapterStream] | None = None,
+    ) -> None:
+        self.again = again
         self._events: Iterator[Event] = iter(events)
         self._release = release
         self._state = _UNREAD

@@ -139,9 +139,7 @@ class HttpConnection(Connection):
 
     def stream(self, request: Request, call: CallContext) -> AdapterStream:
         """Check the call and give a lazy stream of its events; raises what is wrong, the key last."""
-        prepared = self._prepare(request, call, stream=True)
-        exchange = _Exchange(self._running)
-        return AdapterStream(self._events(prepared, request, call, exchange), exchange.halt)
+        return self._lazy(self._prepare(request, call, stream=True), request, call)
 
     def generate(self, request: Request, call: CallContext) -> Response:
         """Send one request for a whole answer; return it, or raise the error it ended with."""
@@ -159,11 +157,22 @@ class HttpConnection(Connection):
         self._transport.close()
 
     def _prepare(self, request: Request, call: CallContext, *, stream: bool) -> Prepared:
-        if self._closed:
-            raise down(self.adapter.provider)
+        self._check_open()
         return prepare(self.adapter, request, call, stream=stream)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise down(self.adapter.provider)
+
     # --- a stream -------------------------------------------------------------------------------------
+
+    def _lazy(self, prepared: Prepared, request: Request, call: CallContext) -> AdapterStream:
+        def again() -> AdapterStream:
+            self._check_open()
+            return self._lazy(prepared, request, call)
+
+        exchange = _Exchange(self._running)
+        return AdapterStream(self._events(prepared, request, call, exchange), exchange.halt, again=again)
 
     def _events(
         self, prepared: Prepared, request: Request, call: CallContext, exchange: _Exchange

@@ -7,6 +7,7 @@ Guarantees:
       exception, leaves it otherwise.
     - An attempt is repeated only while nothing but a `MessageStarted` was delivered; one of those is
       delivered, however many attempts it takes.
+    - Every attempt asks the same, as far as the adapter can say it again.
     - No two attempts are open at once, and none is open when it ends.
     - A wait between attempts ends at once when the process is told to exit, and no attempt follows.
 """
@@ -51,7 +52,7 @@ class Attempts:
 
     Args:
         first: The stream of the first attempt, its pre-flight done.
-        again: Makes the next one: the same pre-flight once more.
+        again: Makes the next one, where a stream cannot do so itself: the same pre-flight once more.
         retry: The policy; `None` for never.
         limits: What the call may take.
         provider: The tag in the errors made here.
@@ -107,6 +108,7 @@ class Attempts:
         if self._events is not None:
             self._events.close()
         self._again = _none_left
+        self._current.again = None
 
     def _all(self) -> Generator[Event, None, None]:
         started = False
@@ -222,8 +224,9 @@ class Attempts:
 
     def _open(self) -> bool:
         """Makes the next attempt the current one; `False` when its pre-flight fails."""
+        again = self._current.again or self._again
         try:
-            stream = self._again()
+            stream = again()
         except AllmError as error:
             _log.warning("retry.preflight_failed", provider=self.provider, error=type(error).__name__)
             return False

@@ -166,6 +166,29 @@ def test_a_retry_sends_the_same_bytes_again(server):
     assert others == [first, first]
 
 
+@pytest.mark.parametrize("file", ["changed", "gone"])
+def test_a_retry_sends_the_same_bytes_whatever_has_become_of_the_request(server, tmp_path, file):
+    """P-130: what was checked and read at the call is what every attempt sends."""
+    path = tmp_path / "image.png"
+    path.write_bytes(b"as it was")
+    server.add(Reply(status=503), "Hello")
+    request = allm.Request(
+        messages=[allm.user([allm.ImagePart(image=allm.Image.from_file(path))])],
+        options={"marks": {"first": True}},
+    )
+
+    stream = allm.stream_generate(engine(server, retry=Retry(base_delay=0, jitter=0)), request)
+    request.options["marks"]["first"] = False
+    if file == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(b"other")
+
+    assert [event.type for event in stream][-1] == "message_completed"
+    first, second = [request.body for request in server.requests]
+    assert second == first
+
+
 def test_keep_alives_hold_off_the_idle_timeout_and_not_the_content_timeout(server):
     """C-42, P-123."""
     server.add(Reply("Hello there", fault="stall", after=2, heartbeat=0.02))
