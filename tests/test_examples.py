@@ -88,6 +88,6 @@ def _without_keys():
 def test_the_list_of_examples_is_whole():
     """A stranger finds every program in the folder's README, and none that is not there."""
     listed = re.findall(
-        r"^\| `(\w+\.py)` \|", (ROOT / "examples" / "README.md").read_text(encoding="utf-8"), re.M
+        r"^\| `(\w+\.py)` \|", (ROOT / "examples" / "README.md").read_text(encoding="utf-8"), re.MULTILINE
     )
     assert sorted(listed) == [path.name for path in PROGRAMS]
