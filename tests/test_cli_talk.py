@@ -155,8 +155,10 @@ def test_a_question_is_answered_at_the_prompt(run, server, tools, tmp_path):
 def test_a_question_outlives_the_program(run, server, tools, tmp_path):
     file = tmp_path / "s.json"
     server.add(calls("which", what="colour"), "Red it is.")
-    run(*against(server, "--tools", tools, "--session", file, "Paint it"))
+    _, _, asked = run(*against(server, "--tools", tools, "--session", file, "Paint it"))
     assert saved(file).status == "awaiting_user"
+    assert "Which colour?\n" in asked
+    assert "the same --session" in asked
 
     _, out, err = run(*against(server, "-i", "--tools", tools, "--session", file), stdin="red\n")
 
@@ -168,8 +170,10 @@ def test_a_call_that_waits_for_a_person(run, server, tools, tmp_path):
     """It is shown, its result is typed, and the model goes on; with a prompt it is refused."""
     file = tmp_path / "s.json"
     server.add(calls("pay", amount=5), "Paid.")
-    run(*against(server, "--tools", tools, "--session", file, "Pay"))
+    _, _, asked = run(*against(server, "--tools", tools, "--session", file, "Pay"))
     assert saved(file).status == "awaiting_tools"
+    assert 'pay {"amount":5}\n' in asked
+    assert "the same --session" in asked
 
     code, _, err = run(*against(server, "--session", file, "Well?"))
     assert (code, "calls wait for an answer (pay)" in err) == (1, True)
@@ -226,17 +230,48 @@ def test_a_halting_tool_is_shown(run, server, tools):
         (("--tools", "json", "Hi"), "json defines no tool"),
         (("--tools", "nowhere_at_all", "Hi"), "nowhere_at_all"),
         (("--session", "{broken}", "Hi"), "Invalid JSON"),
+        (("--session", "{torn}", "Hi"), "pending tool calls: required for status"),
+        (("--session", "{torn}", "-i"), "pending tool calls: required for status"),
+        (("--session", "{nowhere}", "Hi"), "cannot be written"),
     ],
 )
 def test_what_is_wrong_is_named(run, server, tmp_path, arguments, said):
-    broken = tmp_path / "broken.json"
-    broken.write_text("{")
+    files = {name: tmp_path / f"{name}.json" for name in ("broken", "torn")}
+    files["broken"].write_text("{")
+    files["torn"].write_text('{"status":"awaiting_tools"}')
+    files["nowhere"] = tmp_path / "no" / "such" / "s.json"
+    named = [files[a.strip("{}")] if a.startswith("{") else a for a in arguments]
 
-    code, _, err = run(*against(server, *[a.replace("{broken}", str(broken)) for a in arguments]))
+    code, _, err = run(*against(server, *named))
 
     assert code == 1
     assert said in err
     assert err.count("\n") == 1
+    assert not server.requests  # nothing was asked whose answer could not be kept
+
+
+def test_a_session_behind_a_link_keeps_its_place_and_its_mode(run, server, tmp_path):
+    """The file is replaced, not the link to it; who may read it is for its owner to say."""
+    file, link = tmp_path / "kept" / "s.json", tmp_path / "link.json"
+    file.parent.mkdir()
+    file.write_text(Session(id="x").model_dump_json())
+    file.chmod(0o640)
+    link.symlink_to(file)
+    server.add("Hello.")
+
+    run(*against(server, "--session", link, "Hi"))
+
+    assert link.is_symlink()
+    assert (saved(file).id, saved(file).status) == ("x", "completed")
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_new_session_is_its_owners_alone(run, server, tmp_path):
+    server.add("Hello.")
+
+    run(*against(server, "--session", tmp_path / "s.json", "Hi"))
+
+    assert (tmp_path / "s.json").stat().st_mode & 0o077 == 0
 
 
 def test_a_conversation_takes_no_prompt(run, server):

@@ -2,7 +2,7 @@
 
 Promises: the file is written after every turn, whole or not at all. Ctrl-C while the model works halts the
 turn and keeps the session as it then stands; at the prompt it ends the conversation. A question that a tool
-puts is answered at the prompt, and so is a call that waits for a person.
+puts is answered at the prompt, and so is a call that waits for a person; asked once, both are shown.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ from allm_actors.chat import Session
 from allm_actors.cli._screen import Screen, say
 from allm_actors.cli._terminal import one_line, printable
 from allm_actors.data import ErrorEvent, Message, Thread, Tool, compact_json
+from allm_actors.data import validation as validate
 from allm_actors.errors import AllmError
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from allm_actors.chat import SessionStream
+    from allm_actors.data import ToolCall
     from allm_actors.engine import Engine
 
 __all__ = ["Talk", "load_tools"]
@@ -48,8 +51,9 @@ class Talk:
         fail: Says what went wrong, and gives the exit code.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or there is no place for it.
         pydantic.ValidationError: There is no session in it.
+        ValidationError: The session in it does not agree with itself.
     """
 
     def __init__(  # noqa: PLR0913
@@ -71,7 +75,14 @@ class Talk:
         if self.session.status == "awaiting_tools":
             names = ", ".join(call.name for call in self.session.pending_tool_calls)
             raise ValueError(f"calls wait for an answer ({names}): give it without a prompt, at the terminal")
-        return self._turn(Session.stream_reply, text)
+        code = self._turn(Session.stream_reply, text)
+        self._show_question()
+        for call in self.session.pending_tool_calls:
+            self._show_call(call)
+        if self.session.status in ("awaiting_user", "awaiting_tools"):
+            how = "the same --session and no prompt" if self._path is not None else "--interactive"
+            say(f"that waits for an answer: give it with {how}")
+        return code
 
     def run(self) -> int:
         """Turn after turn, until the input ends; the exit code."""
@@ -81,8 +92,7 @@ class Talk:
                 while self.session.status == "awaiting_tools":
                     if not self._answer_calls():
                         return OK
-                if self.session.pending_question is not None:
-                    self._show_question(self.session.pending_question)
+                self._show_question()
                 text = _read("> ")
                 if text is None:
                     return OK
@@ -127,15 +137,20 @@ class Talk:
 
     # --- what waits for a person ----------------------------------------------------------------------
 
-    def _show_question(self, question: str) -> None:
-        say(printable(question), style="bold")
+    def _show_question(self) -> None:
+        if self.session.pending_question is None:
+            return
+        say(printable(self.session.pending_question), style="bold")
         if self.session.ask_user_options:
             say(one_line(compact_json(self.session.ask_user_options)))
+
+    def _show_call(self, call: ToolCall) -> None:
+        say(one_line(f"{call.name} {compact_json(call.arguments)}"), style="bold")
 
     def _answer_calls(self) -> bool:
         """Have the pending calls answered, then go on; `False` when the input ends first."""
         for call in self.session.pending_tool_calls:
-            say(one_line(f"{call.name} {compact_json(call.arguments)}"), style="bold")
+            self._show_call(call)
             answer = _read("its result: ")
             if answer is None:
                 return False
@@ -191,17 +206,23 @@ def _read(prompt: str) -> str | None:
 def _load(path: Path | None, system: str | None) -> Session:
     if path is not None and path.exists():
         session = Session.model_validate_json(path.read_text(encoding="utf-8"))
+        validate.session(session)
         return Session.reset_error(session) if session.status == "error" else session
+    if path is not None and not os.access(path.resolve().parent, os.W_OK):
+        raise OSError(f"{path} cannot be written: {path.resolve().parent} is no directory that can be")
     first = [Message(role="system", content=system)] if system else []
     return Session(id=path.stem if path is not None else None, thread=Thread(messages=first))
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a file's content, whole or not at all."""
+    """Replace a file's content, whole or not at all; one that is new can be read by its owner only."""
+    path = path.resolve()  # a link stays a link
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
+        with contextlib.suppress(OSError):
+            shutil.copymode(path, temporary)
         Path(temporary).replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
