@@ -9,9 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from allm_actors.errors import AdapterError, AllmError, StreamError
-from allm_actors.providers._errors import malformed_response, one_line, request_id_of, unchained
+from allm_actors.providers._errors import (
+    forbids_retry,
+    malformed_response,
+    one_line,
+    request_id_of,
+    unchained,
+)
 from allm_actors.providers._http import Reply, TransportError
 from allm_actors.providers._json import parse
+from allm_actors.providers._retry_after import retry_after
 from allm_actors.providers._sse import SSEDecoder
 
 if TYPE_CHECKING:
@@ -127,14 +134,22 @@ def json_object(wire: Wire, reply: Reply) -> dict[str, Any]:
 
 
 def named(error: AllmError, reply: Reply | None, redactor: Redactor) -> AllmError:
-    """Return the error to hand out: cut off from what led to it, with the id in the answer's headers.
+    """Return the error to hand out: cut off from what led to it, with what the answer's headers say of it.
 
-    An answer may fail long after its headers came, in words that no longer say whose answer it was.
+    An answer may fail long after its headers came, in words that no longer say whose answer it was, nor
+    whether and when to ask again.
     """
     if reply is not None and isinstance(error, AdapterError):
-        request_id = request_id_of(reply.headers)
+        changes: dict[str, Any] = {}
+        request_id, wait = request_id_of(reply.headers), retry_after(reply.headers)
         if request_id is not None:
-            error = error.replace(request_id=one_line(redactor.text(request_id)))
+            changes["request_id"] = one_line(redactor.text(request_id))
+        if wait is not None:
+            changes["retry_after"] = wait
+        if forbids_retry(reply.headers):
+            changes["metadata"] = {**error.metadata, "no_retry": True}
+        if changes:
+            error = error.replace(**changes)
     return unchained(error)
 
 

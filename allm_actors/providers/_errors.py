@@ -21,6 +21,7 @@ __all__ = [
     "adapter_error",
     "classify_code",
     "classify_status",
+    "forbids_retry",
     "http_error",
     "malformed_event",
     "malformed_response",
@@ -94,8 +95,7 @@ def http_error(  # noqa: PLR0913 -- an answer, and who gave it
         provider=provider,
         fallback=fallback,
         status=status,
-        no_retry=(status == 429 and report.over_quota)  # noqa: PLR2004
-        or named.get("x-should-retry", "").strip().lower() == "false",
+        no_retry=(status == 429 and report.over_quota) or forbids_retry(named),  # noqa: PLR2004
         headers=named,
         redactor=redactor,
     )
@@ -201,6 +201,11 @@ def malformed_response(provider: str, display: str, problem: str) -> AdapterErro
 def request_id_of(headers: Mapping[str, str]) -> str | None:
     """Return the provider's id of a request, from the headers of its answer."""
     return headers.get("x-request-id") or headers.get("request-id") or None
+
+
+def forbids_retry(headers: Mapping[str, str]) -> bool:
+    """Whether an answer says that asking again is of no use. The names of `headers` are in lower case."""
+    return headers.get("x-should-retry", "").strip().lower() == "false"
 
 
 def one_line(text: str) -> str:

@@ -1035,6 +1035,27 @@ def test_an_answer_that_fails_late_names_the_request_too(dial, reply, header):
         assert error.request_id == "req-1"
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"frames": [{"error": {"message": "no", "code": 503}}]},
+        {"text": "a b c", "fault": "drop", "after": 0},
+        {"json": {"error": {"message": "no", "code": 429}}},
+    ],
+)
+def test_headers_say_whether_and_when_to_ask_again_also_of_what_fails_late(dial, reply):
+    """P-101, P-108."""
+    headers = {"x-should-retry": "false", "retry-after": "7"}
+    with FakeServer(default=Reply(**reply, headers=headers)) as server:
+        error = fail(dial(server))
+        assert (error.metadata["no_retry"], error.retry_after) == (True, 7.0)
+
+    with FakeServer(default=Reply(**reply, headers={"x-should-retry": "true"})) as server:
+        error = fail(dial(server))
+        assert "no_retry" not in error.metadata
+        assert error.retry_after is None
+
+
 def test_a_whole_answer_that_is_none_names_the_request_too(dial):
     """P-107."""
     with FakeServer(default=Reply(json=[], headers={"x-request-id": KEY + "-r"})) as server:
