@@ -234,8 +234,9 @@ class Assembly:
             )
             for call in calls
         )
-        if self.usage is not None:
-            self.events.append(RawChunk(kind="usage", payload=self.usage))
+        usage = self._usage()
+        if usage is not None:
+            self.events.append(RawChunk(kind="usage", payload=usage))
         self.events.append(
             MessageCompleted(
                 message=self._message(text, calls),
@@ -243,10 +244,10 @@ class Assembly:
                 raw_finish_reason=self._named(self.raw_finish_reason),
                 response_id=self._named(self.response_id),
                 model=self._named(self.model),
-                usage=self.usage,
+                usage=usage,
                 reasoning="".join(self.reasoning) or None,
                 refusal="".join(self.refusal) or None,
-                provider_data=self._tagged(self.facts),
+                provider_data=self._tagged(self.redactor.literals(self.facts)),
             )
         )
         return self.drain()
@@ -265,9 +266,9 @@ class Assembly:
             raw_finish_reason=self._named(self.raw_finish_reason),
             reasoning="".join(self.reasoning) or None,
             refusal="".join(self.refusal) or None,
-            usage=self.usage if self.usage is not None else Usage(),
-            raw=plain(raw),
-            provider_data=self._tagged(self.facts),
+            usage=self._usage() or Usage(),
+            raw=self.redactor.literals(plain(raw)),
+            provider_data=self._tagged(self.redactor.literals(self.facts)),
         )
 
     # -- how it is done --------------------------------------------------------------------------------
@@ -321,6 +322,12 @@ class Assembly:
         gathered = sum(len(part.text) for part in self._content if isinstance(part, TextPart))
         if text := "".join(self.texts)[gathered:]:
             self._content.append(TextPart(text=text))
+
+    def _usage(self) -> Usage | None:
+        usage = self.usage
+        if usage is None or not usage.extra:
+            return usage
+        return usage.model_copy(update={"extra": self.redactor.literals(usage.extra)})
 
     def _tagged(self, facts: dict[str, Any]) -> dict[str, Any]:
         return {self.provider: plain(facts)} if facts else {}

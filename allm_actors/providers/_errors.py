@@ -33,7 +33,7 @@ __all__ = [
 
 _MAX_MESSAGE = 2000
 _MAX_EXCERPT = 200
-_EXCERPT_WINDOW = 4096  # redacted before it is cut, so that no cut leaves half a key
+_EXCERPT_WINDOW = 1 << 20  # redacted before it is cut, so that no cut leaves half a key, long ones neither
 
 _CONTEXT_LENGTH = (
     "context_length_exceeded",

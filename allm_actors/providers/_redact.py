@@ -7,6 +7,7 @@ Text that the model generated is never touched.
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import SecretStr
@@ -47,13 +48,21 @@ class Redactor:
 
     def json(self, value: Any) -> Any:
         """Return a copy of the JSON `value` with every string in it redacted, dict keys too."""
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, dict):
-            return {self.json(key): self.json(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self.json(item) for item in value]
-        return value
+        return _each(value, self.text)
+
+    def literals(self, value: Any) -> Any:
+        """Return the JSON `value` without the key itself, in whichever string or dict key it stood."""
+        return value if self._key is None else _each(value, self.literal)
+
+
+def _each(value: Any, clean: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {_each(key, clean): _each(item, clean) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_each(item, clean) for item in value]
+    return value
 
 
 SHAPES_ONLY = Redactor()
