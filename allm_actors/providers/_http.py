@@ -271,7 +271,7 @@ def _inside(error: BaseException) -> Iterator[BaseException]:
         waiting += [link for link in links if isinstance(link, BaseException)]
 
 
-def _say(error: BaseException) -> str | None:
+def _say(error: BaseException) -> str | None:  # noqa: C901  (one branch for each kind)
     match error:
         case ssl.SSLCertVerificationError():
             text = f"the certificate was not accepted: {error.verify_message}"
@@ -285,6 +285,14 @@ def _say(error: BaseException) -> str | None:
             text = "the server closed the connection without an answer"
         case http.client.HTTPException():
             text = f"not HTTP: {type(error).__name__}"
+        case urllib3.exceptions.DecodeError():
+            text = "the body is not compressed the way its headers say"
+        case (
+            urllib3.exceptions.LocationParseError()
+            | requests.exceptions.InvalidURL()
+            | requests.exceptions.InvalidSchema()
+        ):
+            text = "the host name, or the URL of a proxy for it, cannot be used"
         case OSError(strerror=str(reason)):
             text = reason.lower()
         case OSError() if str(error).startswith("Tunnel connection failed"):

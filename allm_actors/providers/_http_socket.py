@@ -16,6 +16,7 @@ Promises:
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
 import os
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _LEAST_TIMEOUT = 0.001
+_UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
 
 
 class _Answer(http.client.HTTPResponse):
@@ -162,14 +164,16 @@ class _Cuttable(urllib3.connection.HTTPConnection):
         self._duplicate = sock.dup()
         sock.setblocking(False)
         if scope is None:
-            sock.connect_ex(address)
+            code = sock.connect_ex(address)
         else:
             scope.attach(self._duplicate)
             self._scope = scope
             # The first step under the scope's lock: an interrupt either comes before it and is seen here, or
             # finds a socket that is connecting, which a shutdown ends.
             with scope.uncut():
-                sock.connect_ex(address)
+                code = sock.connect_ex(address)
+        if code not in _UNDER_WAY:
+            raise OSError(code, os.strerror(code))  # no route, say: a socket that never began looks connected
         if not wait_for_write(sock, timeout=timeout):
             raise TimeoutError
         if scope is not None:

@@ -366,7 +366,55 @@ def test_a_name_that_does_not_resolve(transport, monkeypatch):
 
 
 def test_an_illegal_host_name(transport):
-    assert failure(transport, f"http://{'x' * 70}.example").kind == "network"
+    """P-101."""
+    error = failure(transport, f"http://{'x' * 70}.example")
+
+    assert error.kind == "network"
+    assert error.text.startswith("the host name")
+
+
+@pytest.mark.parametrize("proxy", ["http://", "ftp://127.0.0.1:1", "http://127.0.0.1:99999", "http://[::1"])
+def test_a_proxy_that_is_none_is_named_as_the_culprit(transport, monkeypatch, proxy):
+    """P-11, P-101."""
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "")
+
+    error = failure(transport, "http://provider.invalid")
+
+    assert error.kind == "network"
+    assert "proxy" in error.text
+
+
+def test_a_body_that_is_not_compressed_as_it_says(transport):
+    """P-9, P-101."""
+    reply = Reply("x", headers={"content-encoding": "gzip"})
+    with FakeServer(script=[reply]) as server:
+        error = failure(transport, server.url)
+
+    assert error.text == "the body is not compressed the way its headers say"
+    assert error.reading
+
+
+NO_ROUTE = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("255.255.255.255", 9))
+
+
+def test_an_address_without_a_route(transport, monkeypatch):
+    """P-101: said at once by the system, which then has a socket that looks connected."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [NO_ROUTE])
+    error = failure(transport, "http://provider.invalid")
+
+    assert error.kind == "network"
+    assert error.text in ("permission denied", "network is unreachable")
+
+
+def test_an_address_without_a_route_does_not_keep_from_the_next(secured, monkeypatch):
+    """P-1: as for a host with an IPv6 address where there is no IPv6."""
+    transport, tls = secured
+    with FakeServer(script=["x"], **tls) as server:
+        live = (*NO_ROUTE[:4], (HOST, int(server.url.rpartition(":")[2])))
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [NO_ROUTE, live])
+
+        assert whole(transport, post(server.url))
 
 
 @pytest.mark.parametrize(
