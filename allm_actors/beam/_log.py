@@ -74,14 +74,20 @@ class Logger:
         self._write("error", event, fields)
 
 
-def _harmless(value: Any, name: str) -> Any:
-    """Return a text with its unprintable characters escaped; of anything else renderers show the `repr`."""
-    if not isinstance(value, str) or value.isprintable():
-        return value
-    kept = "\n" if name in _MANY_LINES else ""
-    return "".join(
-        char if char.isprintable() or char in kept else repr(char)[1:-1] for char in str.__str__(value)
-    )
+def _harmless(value: Any, name: str = "") -> Any:
+    """Return texts with their unprintable characters escaped; of anything else renderers show the `repr`."""
+    if isinstance(value, str):
+        if value.isprintable():
+            return value
+        kept = "\n" if name in _MANY_LINES else ""
+        return "".join(
+            char if char.isprintable() or char in kept else repr(char)[1:-1] for char in str.__str__(value)
+        )
+    if type(value) in {list, tuple}:
+        return type(value)(_harmless(item) for item in value)
+    if type(value) is dict:
+        return {_harmless(key): _harmless(item) for key, item in value.items()}
+    return value
 
 
 log = Logger("allm_actors.beam")
