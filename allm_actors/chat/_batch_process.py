@@ -181,7 +181,7 @@ class BatchProcess(beam.Process):
 
     def _expire(self, job: Job, limit: str) -> None:
         """Give a handler up whose time is over, unless it has ended after all."""
-        if job.settled or job.elsewhere or not self._abandon(job, "timeout"):
+        if job.settled or job.elsewhere or not self._abandon(job, "timeout", limit):
             return
         self._free(job)
         self._settle_elsewhere(job, timeout(self._box, job.call, limit))
@@ -212,7 +212,7 @@ class BatchProcess(beam.Process):
 
     # --- giving up ------------------------------------------------------------------------------------
 
-    def _abandon(self, job: Job, reason: str) -> bool:
+    def _abandon(self, job: Job, reason: str, limit: str = "tool_timeout") -> bool:
         """Cut every path from a handler to the run; `False` if it has ended.
 
         1. Who gives up says why, then tries to take the claim; the end of the handler tries, then looks.
@@ -233,7 +233,7 @@ class BatchProcess(beam.Process):
                 tool_call_id=job.call.id,
                 request_id=self._box.request_id,
                 reason=reason,
-                limit=self._box.timeout,
+                limit=self._box.timeout if limit == "tool_timeout" else limit,
             )
             # Dead for everybody else from here on; its thread shows as a zombie for as long as it runs.
             kill(pid._cell, expected=True)  # noqa: SLF001
@@ -244,7 +244,10 @@ class BatchProcess(beam.Process):
         for job in self._jobs:
             if job.pid is None or job.settled:
                 continue
-            self._abandon(job, "closed")
+            if not self._abandon(job, "closed"):  # a policy or an encoder is at it, and nobody waits for that
+                kill(job.pid._cell, expected=True)  # noqa: SLF001
             job.cancelled.set()
             if job.span is not None:
                 job.span.finish()
+        if self._skipping is not None:
+            kill(self._skipping._cell, expected=True)  # noqa: SLF001

@@ -59,7 +59,7 @@ def run_tool_calls(
 
     Raises:
         TypeError: An argument of the wrong type.
-        ValueError: An impossible option.
+        ValueError: An impossible option, or two calls with one id.
         EngineError: `unknown_tool`, before any handler runs.
     """
     calls, box = _prepared(tool_calls, tools, engine, options)
@@ -93,7 +93,7 @@ def stream_tool_calls(
 
     Raises:
         TypeError: An argument of the wrong type.
-        ValueError: An impossible option.
+        ValueError: An impossible option, or two calls with one id.
     """
     calls, box = _prepared(tool_calls, tools, engine, options)
     return EventStream(_tap(calls, box), request_id=box.request_id)
@@ -103,7 +103,7 @@ def _prepared(
     tool_calls: Any, tools: Any, engine: Any, options: dict[str, Any]
 ) -> tuple[list[ToolCall], Toolbox]:
     began = time.monotonic()
-    calls = _list_of(ToolCall, "tool_calls", tool_calls)
+    calls: list[ToolCall] = _list_of(ToolCall, "tool_calls", tool_calls)
     known = _list_of(Tool, "tools", tools)
     if engine is not None:
         processes.check_engine(engine)
@@ -111,12 +111,14 @@ def _prepared(
     request = sort_options(run.request)
     if problem is not None:
         raise problem
+    _check_ids(calls)
     site = value = None
     if engine is not None:
         engine = processes.find(engine)
         site = processes.locate(engine)
         value = site.engine
         run = with_engine(run, value)
+        request = request.over(sort_options(value.params, of_engine=True))
         if run.context is None:
             run = replace(run, context=value.context)
     request_id = request.request_id or new_request_id()
@@ -139,6 +141,15 @@ def _list_of(kind: type, name: str, given: Any) -> list[Any]:
         if not isinstance(item, kind):
             raise TypeError(f"{name}[{place}] must be a {kind.__name__}, not {type(item).__name__}")
     return list(given)
+
+
+def _check_ids(calls: Sequence[ToolCall]) -> None:
+    """Raise `ValueError` for a call with the id of another: each is answered by a message with its id."""
+    seen: set[str] = set()
+    for place, call in enumerate(calls):
+        if call.id in seen:
+            raise ValueError(f"tool_calls[{place}] has the id of another: {call.id!r}")
+        seen.add(call.id)
 
 
 def _tap(calls: list[ToolCall], box: Toolbox) -> RunTap:

@@ -92,6 +92,7 @@ class EventStream(Generic[E]):
         self._on_event = on_event
         self._passes = passes
         self._turn = threading.Lock()
+        self._closed = False
         self._finalizer = weakref.finalize(self, tap.halt)
 
     def __iter__(self) -> Self:
@@ -116,6 +117,8 @@ class EventStream(Generic[E]):
                     except BaseException:
                         self.close()
                         raise
+                    if self._closed:  # by the observer itself, say
+                        break
                 if self._passes is None or self._passes(event):
                     return event  # type: ignore[no-any-return]
         except Exception:
@@ -131,6 +134,7 @@ class EventStream(Generic[E]):
 
         Idempotent, from any thread. It waits half a second at most, and does not wait at all in a finalizer.
         """
+        self._closed = True
         self._finalizer.detach()
         self._tap.close()
 
@@ -167,6 +171,8 @@ class EventStream(Generic[E]):
                     except BaseException:
                         await self.aclose()
                         raise
+                    if self._closed:
+                        break
                 if self._passes is None or self._passes(event):
                     return event  # type: ignore[no-any-return]
         except Exception:
@@ -179,6 +185,7 @@ class EventStream(Generic[E]):
 
     async def aclose(self) -> None:
         """`close()` for coroutines: the loop is free while the producer ends."""
+        self._closed = True
         self._finalizer.detach()
         await self._tap.aclose()
 

@@ -385,6 +385,8 @@ class Mailbox:
             except BaseException:
                 feed.halt()
                 raise
+            if feed.queue.halted:  # by the observer itself, say
+                return None
         return Envelope(feed.handle, event) if feed.passes is None or feed.passes(event) else None
 
     @contextlib.contextmanager

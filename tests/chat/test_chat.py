@@ -5,8 +5,8 @@ import time
 import pytest
 
 import allm_actors as allm
-from allm_actors import AskUser, Halt
-from allm_actors.engine import Adapter, AdapterStream, Connection
+from allm_actors import AskUser, Halt, beam
+from allm_actors.engine import Adapter, AdapterStream, Connection, start_engine
 from allm_actors.errors import AdapterError, EngineError, ValidationError
 from allm_actors.events import ChatCompleted, ErrorEvent
 
@@ -292,6 +292,23 @@ def test_a_first_turn_that_cannot_be_opened_raises(run):
     assert raised.value.partial is None
 
 
+@pytest.mark.parametrize("read", READERS)
+def test_an_engine_that_is_stopped_in_mid_loop(read):
+    """O-37, O-75: by a handler; the turn that was running is complete, the next one cannot be opened."""
+
+    def stop(arguments):
+        ref.stop()
+        return "stopped"
+
+    it = Rig(calls(call("1", "stop")), says("never"), tools=[tool("stop", stop)])
+    with start_engine(it.engine, "stopping") as ref:
+        events = read(allm.stream, ref, "hi")
+
+    assert types(events)[-3:] == ["step_completed", "error", "chat_completed"]
+    assert events[-1].result.error.reason == "engine_down"
+    assert contents(events[-1].result.thread) == ["stopped"]
+
+
 class Buggy(Adapter):
     """Fails with what is no library error: on the second call, where it is told to."""
 
@@ -346,6 +363,21 @@ def test_what_halt_when_raises_comes_out_where_the_stream_is_read(read):
 
     assert it.sent == 1
     assert seen[-1].type == "message_completed"
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("kind", [SystemExit, beam.Exit])
+def test_even_an_exit_that_halt_when_raises_comes_out_there(read, kind):
+    """O-34, O-52, O-58: a driver does not mistake it for its own."""
+    it = rig(calls(call("1", "echo")), says("never"))
+
+    def broken(step):
+        raise kind("mine")
+
+    with pytest.raises(kind, match="mine"):
+        read(allm.stream, it.engine, "hi", halt_when=broken)
+
+    assert it.sent == 1
 
 
 def test_what_halt_when_raises_comes_out_of_chat():
@@ -564,6 +596,25 @@ def test_a_pass_two_that_cannot_be_opened_keeps_pass_one():
     partial = raised.value.partial
     assert [m.content for m in partial.thread.messages] == ["hi", "prose"]
     assert partial.final_response.output_text == "prose"
+    assert (partial.halted_reason, partial.pass_1_halted_reason) == ("error", "completed")
+
+
+def test_a_pass_two_that_fails_is_in_the_result():
+    """O-36, O-48: all steps, the failed one's thread, and how pass 1 ended."""
+    it = rig(says("prose"), [("text", "{"), ("error", "network_error", {})])
+
+    with pytest.raises(AdapterError) as raised:
+        allm.chat(
+            it.engine,
+            "hi",
+            structured_finalize=True,
+            response_format=FORMAT,
+            structured_finalize_nudge="Now.",
+        )
+
+    partial = raised.value.partial
+    assert [m.content for m in partial.thread.messages] == ["hi", "prose", "Now.", "{"]
+    assert (len(partial.steps), partial.final_response.output_text) == (2, "{")
     assert (partial.halted_reason, partial.pass_1_halted_reason) == ("error", "completed")
 
 

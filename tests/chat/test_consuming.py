@@ -588,6 +588,115 @@ def test_an_interrupt_while_tools_run_reaches_their_handlers(monkeypatch):
     stuck.finish()
 
 
+def closing_next(open_, closes):
+    events = open_(on_event=lambda event: closes(event) and events.close())
+    return list(events)
+
+
+def closing_anext(open_, closes):
+    async def read():
+        events = open_(on_event=lambda event: closes(event) and events.close())
+        return [event async for event in events]
+
+    return asyncio.run(asyncio.wait_for(read(), SOON))
+
+
+def closing_mailbox(open_, closes):
+    with allm.Mailbox() as mailbox:
+        handle = open_(on_event=lambda event: closes(event) and handle.halt(), into=mailbox)
+        return [envelope.event for envelope in mailbox]
+
+
+@pytest.mark.parametrize("read", [closing_next, closing_anext, closing_mailbox])
+@pytest.mark.parametrize("place", range(1, 5))
+def test_an_observer_may_close_the_stream_it_observes(read, place):
+    """O-54, O-56, C-56: the event it was told of is not delivered any more, and nothing further happens."""
+    ran, seen = [], []
+    rig = Rig(calls(call("1", "note")), says("never"), tools=[tool("note", ran.append)])
+
+    def closes(event):
+        seen.append(event)
+        return len(seen) == place
+
+    delivered = read(lambda **options: allm.stream(rig.engine, "hi", **options), closes)
+
+    assert delivered == seen[:-1]
+    assert len(seen) == place
+    assert (ran, rig.sent) == ([], 1)
+
+
+def test_a_condition_may_close_the_stream_it_judges():
+    """O-54, O-56."""
+    rig = Rig(calls(call("1", "echo")), says("never"), tools=[ECHO])
+    events = allm.stream(rig.engine, "hi", halt_when=lambda step: events.close())
+
+    assert types(events)[-1] == "step_completed"
+    assert rig.sent == 1
+
+
+def test_a_handler_may_close_the_stream_it_works_for():
+    """O-55, O-56: it is given up like any other, and does not wait for itself."""
+    took, heard, left = [], threading.Event(), threading.Event()
+
+    def handler(arguments):
+        assert heard.wait(SOON)
+        began = time.monotonic()
+        events.close()
+        took.append(time.monotonic() - began)
+        left.set()
+
+    rig = Rig(calls(call("1", "t"), call("2", "t")), says("never"), tools=[tool("t", handler)])
+    events = allm.stream(rig.engine, "hi", max_concurrency=1)
+    for event in events:
+        if event.type == "tool_execution_started":
+            heard.set()
+
+    assert event.type == "tool_execution_started"
+    assert left.wait(SOON)
+    assert took[0] < HALF
+    assert (len(took), rig.sent) == (1, 1)
+
+
+@pytest.mark.parametrize("hanging", ["policy", "encoder", "skipping"])
+def test_closing_while_somebodys_code_settles_a_call(hanging):
+    """O-55, O-127: whatever of the batch still runs holds its own thread and no process."""
+    entered, go = threading.Event(), threading.Event()
+
+    def hang(*_):
+        entered.set()
+        assert go.wait(SOON)
+        return "continue"
+
+    class Encoder(allm.ToolResultEncoder):
+        def encode(self, value):
+            return hang() if hanging == "encoder" else "x"
+
+        def encode_error(self, error):
+            return hang() if hanging == "skipping" else "x"
+
+    rig = Rig(
+        calls(call("1", "fail" if hanging == "policy" else "stop"), call("2", "pay")),
+        tools=[
+            tool("fail", lambda _: 1 / 0),
+            tool("stop", lambda _: allm.Halt("enough")),
+            tool("pay", None, manual=True),
+        ],
+    )
+    options = {"on_tool_error": hang} if hanging == "policy" else {"tool_result_encoder": Encoder}
+    events = allm.stream(rig.engine, "hi", **options)
+    waiting = in_thread(lambda: list(events))
+    assert entered.wait(SOON)
+
+    with within(HALF):
+        events.close()
+
+    waiting()
+    until(lambda: not [pid for pid in beam.processes() if "Task:" in str(pid)])
+    assert "zombie" in str(beam.tree())
+    go.set()
+    until(lambda: "zombie" not in str(beam.tree()))
+
+
 # --- crashes below ----------------------------------------------------------------------------------------
 
 
@@ -810,6 +919,17 @@ def test_closing_is_logged_as_such(caplog):
     until(lambda: len(records(caplog)) == 2)
 
     assert all("reason='closed'" in record for record in records(caplog))
+
+
+def test_a_deadline_that_ends_a_handler_is_logged_as_the_limit(caplog):
+    """O-78, O-128."""
+    stuck = Stuck(heeds=False)
+
+    allm.run_tool_calls([ToolCall(id="1", name="stuck", arguments={})], [tool("stuck", stuck)], deadline=0.05)
+
+    assert "limit='deadline'" in records(caplog)[0]
+    stuck.finish()
+    until(lambda: len(records(caplog)) == 2)
 
 
 def test_what_a_tool_failed_with_is_for_developers_who_ask(caplog):

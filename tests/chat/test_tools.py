@@ -21,6 +21,7 @@ from allm_actors.errors import EngineError, ToolError
 
 from .helpers import (
     ECHO,
+    READERS,
     SOON,
     Rig,
     Stuck,
@@ -114,6 +115,30 @@ def test_a_halt_does_not_cut_a_batch_short():
     ]
     assert (batch.halted_reason, batch.halt_tool_call_id, batch.halt_result) == ("enough", "1", 1)
     assert [(o.tool_call_id, o.halted_reason) for o in batch.other_halts] == [("2", "ask_user")]
+
+
+@pytest.mark.parametrize("run", [run_tool_calls, stream_tool_calls])
+def test_two_calls_with_one_id_are_refused(run):
+    """O-13, O-62: each is answered by one message with its id, so one of the two answers would be lost."""
+    ran = []
+
+    with pytest.raises(ValueError, match=r"tool_calls\[2\].*'1'"):
+        run([made("1"), made("2"), made("1")], [tool("t", ran.append)])
+
+    assert ran == []
+
+
+def test_an_engines_deadline_bounds_calls_that_are_run_directly():
+    """O-78, C-42, C-49."""
+    seen = []
+    engine = Rig(params={"deadline": 7.0}).engine
+    look = tool("look", lambda _a, ctx: seen.append(ctx.deadline - time.monotonic()))
+
+    run_tool_calls([made("1", "look")], [look], engine=engine)
+    run_tool_calls([made("1", "look")], [look], engine=engine, deadline=3.0)
+
+    assert 6 < seen[0] <= 7
+    assert 2 < seen[1] <= 3
 
 
 def test_a_batch_runs_under_the_supervisor_of_tasks():
@@ -622,6 +647,34 @@ def test_an_executor_cannot_take_the_run_down(behave, reason):
     failed(lambda _: 1, reason, tool_executor=Own())
 
 
+def test_an_executor_may_run_tools_where_they_can_be_killed():
+    """O-130, O-129: a subprocess, terminated when the call's time is over; the model is told."""
+    import subprocess
+    import sys
+
+    ended = []
+
+    class Subprocess(allm.ToolExecutor):
+        def execute(self, t, arguments, ctx):
+            with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
+                while child.poll() is None:
+                    if ctx.cancelled.wait(0.01):
+                        child.terminate()
+                        ended.append(child.wait(SOON))
+                        ctx.raise_if_cancelled()
+            return child.returncode
+
+    rig = Rig(calls(call("1", "far")), says("moving on"), tools=[tool("far", None)])
+
+    result = allm.chat(rig.engine, "hi", tool_executor=Subprocess, tool_timeout=0.2)
+
+    assert "did not finish within 0.2 s" in contents(result.thread)[0]
+    assert result.text == "moving on"
+    until(lambda: ended)
+    assert ended[0] != 0
+    until(lambda: "Task:far" not in str(beam.tree()))
+
+
 def test_an_engines_executor_and_encoder_count_unless_the_call_has_its_own():
     """O-2."""
 
@@ -972,16 +1025,44 @@ def test_a_handler_may_use_the_engine_it_serves(named):
 
 
 def test_runs_do_not_interfere():
-    """O-76: each has its own limits and its own order."""
+    """O-76: on one engine, from different threads; each has its own limits and its own conversation."""
+    from allm_actors.data import MessageCompleted, ToolCallCompleted
+    from allm_actors.engine import AdapterStream
+    from tests.streaming.adapters import Handmade
+    from tests.streaming.helpers import START
+
     from .helpers import in_thread
 
-    barrier = threading.Barrier(4)
-    meet = tool("meet", lambda a: barrier.wait(SOON) and None)
-    rigs = [Rig(calls(call("1", "meet")), says(str(n)), tools=[meet]) for n in range(4)]
+    def make(request, context):
+        """Ask for two calls, then say what they came to."""
+        told = [m.content for m in request.messages if m.role == "tool"]
+        if told:
+            said = allm.assistant(" ".join([request.messages[0].content, *told]))
+            return AdapterStream(
+                iter(
+                    [
+                        START,
+                        allm.events.TextCompleted(id=None, text=said.content),
+                        MessageCompleted(message=said),
+                    ]
+                )
+            )
+        asked = [ToolCallCompleted(id=n, name="meet", arguments={}, raw_arguments="{}") for n in "12"]
+        message = allm.assistant("")
+        return AdapterStream(
+            iter([START, *asked, MessageCompleted(message=message, finish_reason="tool_calls")])
+        )
 
-    waiting = [in_thread(lambda r=rig: allm.chat(r.engine, "hi", max_concurrency=1).text) for rig in rigs]
+    barrier = threading.Barrier(8)  # of each run one handler at a time, so it takes all eight runs
+    meet = tool("meet", lambda a, ctx: barrier.wait(SOON) * 0 or ctx.session_id)
+    engine = allm.Engine(adapter=Handmade(make=make), tools=[meet])
 
-    assert [result() for result in waiting] == ["0", "1", "2", "3"]
+    waiting = [
+        in_thread(lambda n=n: allm.chat(engine, f"hi {n}", max_concurrency=1, session_id=f"s{n}").text)
+        for n in range(8)
+    ]
+
+    assert [result() for result in waiting] == [f"hi {n} s{n} s{n}" for n in range(8)]
 
 
 def test_a_failing_sibling_delays_nobody():
@@ -1036,64 +1117,82 @@ def test_live_objects_in_the_context_are_handed_over_as_they_are():
 # --- stress -----------------------------------------------------------------------------------------------
 
 
+KINDS = ["fine", "slow", "raise", "exit", "hang", "huge", "opaque", "endless", "halt", "ask", "kill"]
+REASONS = {
+    "raise": "handler_raised",
+    "exit": "handler_exit",
+    "hang": "timeout",
+    "opaque": "encoding_failed",
+    "endless": "encoding_failed",
+    "kill": "handler_exit",
+}
+
+
 @pytest.mark.slow
 @pytest.mark.logs_errors("processes are killed on purpose")
-def test_sixty_four_calls_of_every_kind():
-    """O-13, O-22, O-62, O-65, O-127: order kept, nothing lost, and a hung handler holds only its thread."""
+@pytest.mark.parametrize("read", READERS)
+def test_sixty_four_calls_of_every_kind(read):
+    """O-13, O-22, O-24, O-29, O-62, O-65, O-127: order kept, nothing lost; a hung handler holds only its thread."""
     import random
 
     rng = random.Random(64)
-    kinds = ["fine", "slow", "raise", "exit", "hang", "huge", "opaque", "halt", "ask", "kill"]
     stuck = []
     lock = threading.Lock()
+    endless = []
+    endless.append(endless)
 
     def handler(arguments, ctx):
         kind = arguments["kind"]
-        time.sleep(rng.random() * 0.003)
+        time.sleep(rng.random() * (0.03 if kind == "slow" else 0.003))
         match kind:
             case "raise":
                 raise ValueError("boom")
             case "exit":
                 raise SystemExit
+            case "kill":
+                beam.exit(beam.current(), "kill")
+                beam.checkpoint()
             case "hang":
                 hung = Stuck(heeds=False)
                 with lock:
                     stuck.append(hung)
-                return hung(arguments, ctx)
-            case "huge":
-                return "x" * 1_000_000
-            case "opaque":
-                return object()
-            case "halt":
-                return Halt("enough", arguments["n"])
-            case "ask":
-                return AskUser("?")
-            case "kill":
-                beam.exit(beam.current(), "kill")
-                beam.checkpoint()
-        return arguments["n"]
+                hung(arguments, ctx)
+        return values.get(kind, arguments["n"])
 
-    some = [made(str(n), "t", n=n, kind=kinds[n % len(kinds)]) for n in range(64)]
-    events = by_next(stream_tool_calls, some, [tool("t", handler)], tool_timeout=0.5, max_concurrency=64)
-    batch_events = of(events, "tool_execution_completed")
-
-    assert sorted(int(e.id) for e in batch_events) == list(range(64))
-    reasons = {
-        "raise": "handler_raised",
-        "exit": "handler_exit",
-        "hang": "timeout",
-        "opaque": "encoding_failed",
-        "kill": "handler_exit",
+    values = {
+        "huge": "x" * 1_000_000,
+        "opaque": object(),
+        "endless": endless,
+        "halt": Halt("enough", 1),
+        "ask": AskUser("?"),
     }
-    for event in batch_events:
-        kind = kinds[int(event.id) % len(kinds)]
-        if kind in reasons:
-            assert event.result.reason == reasons[kind]
+    kinds = [KINDS[n % len(KINDS)] for n in range(64)]
+    script = calls(*[call(str(n), "t", n=n, kind=kind) for n, kind in enumerate(kinds)])
+    rig = Rig(script, says("never"), tools=[tool("t", handler)])
+
+    events = read(allm.stream, rig.engine, "hi", tool_timeout=0.5, max_concurrency=64)
+
+    result = events[-1].result
+    assert [m.tool_call_id for m in result.thread.messages if m.role == "tool"] == [str(n) for n in range(64)]
+    assert [e.id for e in of(events, "tool_execution_started")] == [str(n) for n in range(64)]
+    completed = of(events, "tool_execution_completed")
+    assert sorted(int(e.id) for e in completed) == list(range(64))
+    for event in completed:
+        kind, content = kinds[int(event.id)], result.steps[0].tool_results[int(event.id)].content
+        if kind in REASONS:
+            assert event.result.reason == REASONS[kind]
+            assert list(json.loads(content)) == ["error"]
         elif kind in ("fine", "slow"):
-            assert event.result == int(event.id)
-    assert len(stuck) == 6
-    assert sum("zombie" in line for line in str(beam.tree()).splitlines()) >= 6
-    # With six handlers stuck the next batch runs at full width.
+            assert (event.result, content) == (int(event.id), event.id)
+        elif kind == "huge":
+            assert len(content) == 1_000_000
+    first = kinds.index("halt")
+    assert (result.halted_reason, result.halt_tool_call_id) == ("enough", str(first))
+    halting = [str(n) for n, kind in enumerate(kinds) if kind in ("halt", "ask")]
+    assert [o.tool_call_id for o in result.other_halts] == halting[1:]
+    assert len(stuck) == kinds.count("hang")
+    assert sum("zombie" in line for line in str(beam.tree()).splitlines()) >= len(stuck)
+    # With those handlers stuck the next batch runs at full width.
     barrier = threading.Barrier(8)
     wide = run_tool_calls(
         [made(str(n), "t") for n in range(8)],
