@@ -1,7 +1,8 @@
 """From the frames of a streamed Chat Completions answer to events.
 
 Compatible servers send whole calls in one piece, calls without an index, calls that are all number 0, usage
-on every chunk or in none, reasoning under two names, and no end marker; all of that is read here.
+on every chunk, in none or in a place of their own, reasoning under two names, the whole message in place of
+what is new in it, and no end marker; all of that is read here.
 """
 
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from allm_actors.data import Event
 from allm_actors.errors import AllmError
 from allm_actors.providers._decoding import JsonDecoder
+from allm_actors.providers._json import parse
 from allm_actors.providers._partial_call import PartialCall
 from allm_actors.providers._redact import SHAPES_ONLY, Redactor
 from allm_actors.providers._usage import read_usage
@@ -36,6 +38,7 @@ class ChatDecoder(JsonDecoder):
         self._by_index: dict[int, PartialCall] = {}
         self._by_both: dict[tuple[int, str], PartialCall] = {}
         self._by_id: dict[str, PartialCall] = {}
+        self._whole: set[PartialCall] = set()
         self._latest: PartialCall | None = None
         self._legacy: PartialCall | None = None
 
@@ -60,6 +63,8 @@ class ChatDecoder(JsonDecoder):
             for choice in choices:
                 if type(choice) is dict and (choice.get("index") or 0) == 0:
                     self._take_choice(choice)
+        if self.finished and self._usage is None:
+            self._usage = _usage_of_groq(payload)
 
     def error(self, payload: dict[str, Any]) -> AllmError:
         """Return the error for an object with an `error` member."""
@@ -82,6 +87,10 @@ class ChatDecoder(JsonDecoder):
                 self.assembly.text(content)
             else:
                 self._take_delta(delta)
+        elif delta is None and not self.assembly.texts and not self.assembly.calls:
+            message = choice.get("message")  # some servers answer in one piece although asked for a stream
+            if isinstance(message, dict):
+                self._take_delta(message)
         if choice.get("finish_reason") and read_finish(self.assembly, choice):
             self.finished = True
             usage = choice.get("usage")  # where one server puts it
@@ -113,7 +122,14 @@ class ChatDecoder(JsonDecoder):
         index, wire_id, name = entry.get("index"), entry.get("id"), function.get("name")
         index = index if type(index) is int else None
         wire_id = wire_id if isinstance(wire_id, str) else ""
-        call = self._find(index, wire_id, named=isinstance(name, str) and name != "")
+        named = isinstance(name, str) and name != ""
+        call = self._find(index, wire_id, named=named)
+        text = argument_text(function.get("arguments"))
+        if named and text and not wire_id:
+            if call in self._whole:  # more would break it: there are servers without ids, too, that write 0
+                call = self.assembly.new_call()
+            if not (call.name or call.sent) and _is_whole(text):
+                self._whole.add(call)
         self._latest = call
         if index is not None:
             self._by_index[index] = call
@@ -122,7 +138,7 @@ class ChatDecoder(JsonDecoder):
             if index is not None:
                 self._by_both[index, wire_id] = call
         self.assembly.identify(call, wire_id, name)
-        self.assembly.arguments(call, argument_text(function.get("arguments")))
+        self.assembly.arguments(call, text)
 
     def _find(self, index: int | None, wire_id: str, *, named: bool) -> PartialCall:
         """Return the call an entry belongs to.
@@ -140,3 +156,17 @@ class ChatDecoder(JsonDecoder):
             if known is None and current is not None and not (wire_id and current.wire_id):
                 known = current
         return known if known is not None else self.assembly.new_call()
+
+
+def _is_whole(arguments: str) -> bool:
+    """Return whether the text is a JSON object, to which nothing can be added."""
+    try:
+        return isinstance(parse(arguments), dict)
+    except ValueError:
+        return False
+
+
+def _usage_of_groq(payload: dict[str, Any]) -> dict[str, Any] | None:
+    own = payload.get("x_groq")
+    usage = own.get("usage") if isinstance(own, dict) else None
+    return usage if isinstance(usage, dict) else None

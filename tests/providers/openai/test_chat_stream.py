@@ -251,6 +251,55 @@ def test_servers_that_number_every_call_0():  # P-63
     ]
 
 
+def test_servers_that_number_every_call_0_and_name_none():  # P-64
+    """A call that came whole is over: what follows under its number is another one."""
+    events = chat(
+        call_delta(index=0, function={"name": "f", "arguments": '{"n":1}'}),
+        call_delta(index=0, function={"name": "f", "arguments": '{"n":2}'}),
+        call_delta(index=0, function={"name": "g", "arguments": '{"n":'}),
+        call_delta(index=0, function={"name": "g", "arguments": "3}"}),
+        call_delta(index=0, function={"name": "g", "arguments": ""}),
+        delta({}, "stop"),
+    )
+    calls = fold(events).tool_calls
+    assert [(call.name, call.arguments) for call in calls] == [
+        ("f", {"n": 1}),
+        ("f", {"n": 2}),
+        ("g", {"n": 3}),
+    ]
+    assert len({call.id for call in calls}) == 3
+
+
+def test_a_whole_message_in_place_of_a_delta():  # P-64
+    """A server that answers in one piece, asked for a stream or not, must not seem to have said nothing."""
+    calls = [{"id": "a", "function": {"name": "f", "arguments": "{}"}}]
+    message = {"role": "assistant", "content": "Four.", "tool_calls": calls}
+    whole = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    response = fold(chat(whole))
+    assert (response.output_text, [call.id for call in response.tool_calls]) == ("Four.", ["a"])
+
+
+def test_a_summary_beside_or_behind_the_deltas_says_nothing_new():  # P-64
+    """Some servers repeat with every chunk, or at the end, all that was said so far."""
+    beside = delta({"content": "Four."})
+    beside["choices"][0]["message"] = {"content": "Four."}
+    behind = {"choices": [{"index": 0, "message": {"content": "Four."}, "finish_reason": "stop"}]}
+    assert fold(chat(beside, behind)).output_text == "Four."
+
+
+@pytest.mark.parametrize("place", ["choice", "x_groq"])
+def test_usage_in_odd_places(place):  # P-63, P-64
+    usage = {"prompt_tokens": 9, "completion_tokens": 2}
+    last = delta({}, "stop")
+    if place == "choice":
+        last["choices"][0]["usage"] = usage
+    else:
+        last["x_groq"] = {"id": "r", "usage": usage}
+    assert fold(chat(delta({"content": "x"}), last)).usage.input_tokens == 9
+    told = fold(chat(delta({"content": "x"}), last, {"choices": [], "usage": {"prompt_tokens": 7}})).usage
+    assert (told.input_tokens, told.output_tokens) == (7, None)
+
+
 def test_calls_without_an_index():  # P-63, P-64
     events = chat(
         call_delta(id="a", function={"name": "f", "arguments": "{"}),
