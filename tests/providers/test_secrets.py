@@ -109,7 +109,7 @@ class Everything:
         self.tracer = TracerProvider(shutdown_on_exit=False)
         self.tracer.add_span_processor(SimpleSpanProcessor(self.exporter))
         telemetry.instrument_opentelemetry(self.tracer)
-        telemetry.attach("canary", telemetry.EVENTS, lambda *event: self.note("telemetry", event))
+        telemetry.attach("canary", telemetry.NAMES, lambda *event: self.note("telemetry", event))
 
     def _record(self, _logger, _method, event):
         self.note("log", event)

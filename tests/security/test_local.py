@@ -31,7 +31,7 @@ def listening(pid):
     inodes = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            target = os.readlink(link)
+            target = str(link.readlink())
         except FileNotFoundError:  # closed meanwhile, as that of this very directory
             continue
         if target.startswith("socket:["):

@@ -59,6 +59,7 @@ def piped(server, *arguments, stdin=""):
     """What a program that reads the output gets, on both channels."""
     ended = subprocess.run(
         chat(server, *arguments),
+        check=False,
         env=environment(),
         input=stdin,
         capture_output=True,
