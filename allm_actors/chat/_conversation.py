@@ -13,7 +13,8 @@ import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from allm_actors import telemetry
-from allm_actors.chat._source import GATE, Run, RunTap
+from allm_actors.chat._driver import RunTap
+from allm_actors.chat._source import GATE, Run
 from allm_actors.chat._turn import Begun, OpenTurn, Turns
 from allm_actors.data import (
     ChatCompleted,

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from allm_actors.chat._conversation import Conversation
+from allm_actors.chat._driver import RunProducer
 from allm_actors.chat._plan import ask, plan
-from allm_actors.chat._source import RunProducer
 from allm_actors.data import to_thread
 from allm_actors.streaming import EventStream, Mailbox, StreamHandle
 from allm_actors.streaming.options import seal

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from allm_actors.chat import tool_help
 from allm_actors.chat._batch import Batch, unexecuted
+from allm_actors.chat._driver import RunTap
 from allm_actors.chat._plan import metadata_of, toolbox_of
-from allm_actors.chat._source import GATE, Run, RunTap
+from allm_actors.chat._source import GATE, Run
 from allm_actors.chat._turn import unknown_tool
 from allm_actors.chat.options import sort_run_options, with_engine
 from allm_actors.chat.outcomes import ToolBatch
