@@ -9,6 +9,7 @@ Promises:
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import ssl
@@ -65,6 +66,20 @@ class _TlsPool(_Pool, urllib3.HTTPSConnectionPool):
 _POOLS = {"http": _Pool, "https": _TlsPool}
 
 
+@functools.cache
+def _socks_pools() -> dict[str, Any]:
+    # Not at the top: it needs a package that only users of such proxies have.
+    from allm_actors.providers._http_socks import PlainSocksConnection, TlsSocksConnection
+
+    class Plain(_Pool):
+        ConnectionCls: Any = PlainSocksConnection
+
+    class Tls(_TlsPool):
+        ConnectionCls: Any = TlsSocksConnection
+
+    return {"http": Plain, "https": Tls}
+
+
 class CuttableAdapter(requests.adapters.HTTPAdapter):
     """A `requests` transport adapter whose requests end when their `Scope` is interrupted."""
 
@@ -79,10 +94,10 @@ class CuttableAdapter(requests.adapters.HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
-        """Make, or find, the manager of the pools behind one proxy. A SOCKS proxy keeps its own pools."""
+        """Make, or find, the manager of the pools behind one proxy."""
         manager = super().proxy_manager_for(proxy, **proxy_kwargs)
-        if not proxy.lower().startswith("socks"):
-            manager.pool_classes_by_scheme = _POOLS
+        socks = proxy.lower().startswith("socks")
+        manager.pool_classes_by_scheme = _socks_pools() if socks else _POOLS
         return manager
 
     def close(self) -> None:

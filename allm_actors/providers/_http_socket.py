@@ -81,7 +81,7 @@ class _Hurried(io.RawIOBase):
         return self._sock.recv_into(buffer)
 
 
-class _Cuttable(urllib3.connection.HTTPConnection):
+class Cuttable(urllib3.connection.HTTPConnection):
     """The part that plain and TLS connections share."""
 
     idle_timeout: float | None = None
@@ -161,13 +161,11 @@ class _Cuttable(urllib3.connection.HTTPConnection):
             sock.setsockopt(*option)
         if self.source_address:
             sock.bind(self.source_address)
-        self._duplicate = sock.dup()
         sock.setblocking(False)
+        self._hold(sock, scope)
         if scope is None:
             code = sock.connect_ex(address)
         else:
-            scope.attach(self._duplicate)
-            self._scope = scope
             # The first step under the scope's lock: an interrupt either comes before it and is seen here, or
             # finds a socket that is connecting, which a shutdown ends.
             with scope.uncut():
@@ -181,6 +179,17 @@ class _Cuttable(urllib3.connection.HTTPConnection):
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise OSError(code, os.strerror(code))
+
+    def _hold(self, sock: socket.socket, scope: Scope | None) -> None:
+        """Keep a duplicate of a new connection's descriptor, attached to the scope.
+
+        Raises:
+            Interrupted: The scope was interrupted.
+        """
+        self._duplicate = sock.dup()
+        if scope is not None:
+            scope.attach(self._duplicate)
+            self._scope = scope
 
     def _left(self) -> float | None:
         """The time left for connecting.
@@ -244,12 +253,12 @@ class _Cuttable(urllib3.connection.HTTPConnection):
         duplicate.close()
 
 
-class PlainConnection(_Cuttable):
+class PlainConnection(Cuttable):
     """A connection without TLS."""
 
 
 class TlsConnection(  # pyright: ignore[reportIncompatibleVariableOverride]
-    _Cuttable, urllib3.connection.HTTPSConnection
+    Cuttable, urllib3.connection.HTTPSConnection
 ):
     """A connection with TLS."""
 

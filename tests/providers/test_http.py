@@ -304,6 +304,39 @@ def test_a_proxy_that_speaks_tls_is_not_trusted_without_reason(secured, certific
         transport.close()
 
 
+def socks_proxy(sock):
+    """Lets one SOCKS5 connection through to a port of this machine."""
+    sock.recv(2 + 255)
+    sock.sendall(b"\x05\x00")
+    asked = sock.recv(1024)
+    sock.sendall(b"\x05\x00\x00\x01" + bytes(6))
+    with socket.create_connection((HOST, int.from_bytes(asked[-2:]))) as target:
+        relay(sock, target)
+
+
+def test_a_socks_proxy_can_be_cut_like_any_other(secured, monkeypatch):
+    """P-11, P-127: its connections are pooled, and a reader that waits behind it is freed at once."""
+    pytest.importorskip("socks", reason="PySocks is not installed")
+    transport, tls = secured
+    script = ["through", "again", Reply("x", fault="stall", after=1)]
+    with FakeServer(script=script, **tls) as server, raw_server(socks_proxy) as port:
+        for scheme in ("http", "https"):
+            monkeypatch.setenv(f"{scheme}_proxy", f"socks5h://{HOST}:{port}")
+        monkeypatch.setenv("no_proxy", "")
+        assert b"through" in whole(transport, post(server.url))
+        assert b"again" in whole(transport, post(server.url))
+        assert server.connections == 1
+        with Scope() as scope:
+            answer = transport.send(post(server.url), connect_timeout=5, idle_timeout=math.inf)
+            answer.read()
+            timer = threading.Timer(0.05, scope.interrupt)
+            timer.start()
+            with pytest.raises(Interrupted):
+                list(answer)
+            timer.join()
+        assert server.requests[2].wait_disconnected()
+
+
 @pytest.mark.parametrize(
     "proxy", ["http://me:secret@127.0.0.1:1", "http://me:secret@[bad", "http://me:secret@"]
 )
