@@ -6,7 +6,8 @@ supervisor of its engine and tied to the process that owns the connection.
 Guarantees:
     - Nothing is started before it is asked for, and then once.
     - However the process ends, the consumer hears of it: a foreign exception as itself, any end from outside
-      as one `ErrorEvent` with `adapter_down`, and as whatever else its kind of stream ends with.
+      as one `ErrorEvent` with `adapter_down`, and as whatever else its kind of stream ends with. An end from
+      outside that comes when the consumer has its last event already changes nothing.
     - The span of the call ends once, when the stream ends, fails or is closed.
 """
 
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from allm_actors import beam
 from allm_actors.beam.stream import End, EventQueue, Failed, StreamReader, start_stream
 from allm_actors.beam.timer import service
-from allm_actors.data import ErrorEvent
+from allm_actors.data import ErrorEvent, MessageCompleted
 from allm_actors.errors import AdapterError
 from allm_actors.streaming.event_stream import ENDED
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Producer", "ProducerTap"]
 
 _TERMINAL: Final = frozenset({End, Failed, beam.Down})
+_LAST: Final = frozenset({MessageCompleted, ErrorEvent})
 _CLOSE_TIMEOUT: Final = 0.5
 
 
@@ -62,6 +64,7 @@ class Producer:
         self._provider = provider
         self._span = span
         self.unstartable = False
+        self._said_last = False
 
     def start(self, events: EventQueue, *, consumer: beam.Pid | None = None) -> beam.Pid:
         """Start the process, its events going to `events`; a `consumer` that ends halts it.
@@ -94,7 +97,7 @@ class Producer:
         if isinstance(terminal, Failed):
             self.finish(terminal.exception)
             raise terminal.exception
-        if isinstance(terminal, beam.Down):
+        if isinstance(terminal, beam.Down) and not self._said_last:
             return self.down()
         self.finish()
         return ()
@@ -110,7 +113,9 @@ class Producer:
         return [ErrorEvent(error=error)]
 
     def note(self, event: Any) -> None:
-        """Take notice of an event that the consumer gets."""
+        """Take notice of the last event, which the consumer gets."""
+        # Its process may still be at work, to see its source end, and can be ended there.
+        self._said_last = True
         if type(event) is ErrorEvent:
             self.finish(event.error)
 
@@ -162,7 +167,7 @@ class ProducerTap:
                 self._last_words = iter(())
                 self._last_words = iter(self._producer.outcome(item))
             return next(self._last_words, ENDED)
-        if kind is ErrorEvent:
+        if kind in _LAST:
             self._producer.note(item)
         return item
 

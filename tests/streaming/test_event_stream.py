@@ -600,6 +600,27 @@ def test_an_end_from_outside_is_one_event_after_those_already_there(end, started
 
 
 @pytest.mark.logs_errors("ends from outside are reported")
+@pytest.mark.parametrize("end", [kill_adapter, kill_stream, stop_stream])
+@pytest.mark.parametrize(
+    "said", [good("a"), [START, failing("invalid_request")]], ids=["completed", "failed"]
+)
+def test_an_end_from_outside_after_the_last_event_is_no_further_event(end, said):
+    """C-26, C-60: the answer was whole, or had failed; what becomes of its process changes that no more."""
+    # 1. The last event is in the queue.
+    # 2. The process still looks whether its source ends, and is ended there.
+    # 3. Only now does the consumer read.
+    line = Line(*said, after=())
+    stream = allm.stream_generate(Engine(adapter=line.adapter), "hi")
+    assert next(stream) == START
+    until(line.streams[0].waiting.is_set)
+
+    end()
+
+    assert [START, *stream] == said
+    until(gone)
+
+
+@pytest.mark.logs_errors("ends from outside are reported")
 def test_after_the_restart_the_same_engine_works():
     """C-60."""
     adapter = plays(good("a"), good("b"))

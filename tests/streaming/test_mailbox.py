@@ -547,3 +547,20 @@ def test_the_adapter_stream_of_a_mailbox_obeys_the_filters_of_its_call():
 
     assert len(deltas) == 1
     assert deltas[0] is not quiet
+
+
+@pytest.mark.logs_errors("ends from outside are reported")
+@pytest.mark.parametrize(
+    "said", [good("a"), [START, failing("invalid_request")]], ids=["completed", "failed"]
+)
+def test_an_adapter_that_goes_down_after_the_last_event_adds_none(said):
+    """C-26, C-60: the answer was whole, or had failed, before its process was ended."""
+    line = Line(*said, after=())
+    mailbox = Mailbox()
+    open_into(mailbox, line.adapter)
+    until(line.streams[0].waiting.is_set)
+
+    kill_adapter()
+
+    assert [envelope.event for envelope in mailbox] == said
+    until(gone)
