@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import doctest
 import io
+import itertools
 import json
 import pathlib
 import shlex
@@ -88,7 +89,7 @@ def _lines(code: str) -> list[str]:
 def _shell(page: str, number: int, line: str) -> str:
     command, _, comment = line.partition(" #")
     words = list(shlex.shlex(command, punctuation_chars="|<>&;", posix=True))
-    programs = [words[0], *(after for word, after in zip(words, words[1:], strict=False) if word in "|&&;")]
+    programs = [words[0], *(after for word, after in itertools.pairwise(words) if word in "|&&;")]
     for program in programs:
         if program not in RUN and program not in NOT_RUN:
             sys.exit(f"{page}:{number}: neither run nor known not to be: {program!r} in {line!r}")
@@ -101,7 +102,11 @@ def _shell(page: str, number: int, line: str) -> str:
             sys.exit(f"{page}:{number}: {needs!r} is no reason not to run a line: {', '.join(NEEDS)}")
         return ""
     run = subprocess.run(
-        ["bash", "-c", f'allm-actors() {{ "{sys.executable}" -m allm_actors "$@"; }}; set -eo pipefail; {command}'],
+        [
+            "bash",
+            "-c",
+            f'allm-actors() {{ "{sys.executable}" -m allm_actors "$@"; }}; set -eo pipefail; {command}',
+        ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
