@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import time
 from collections import Counter
@@ -46,7 +45,7 @@ def _descriptors() -> list[str]:
     found = []
     for each in _DESCRIPTORS.iterdir() if _DESCRIPTORS.exists() else ():
         try:
-            found.append(os.readlink(each).partition(":")[0])
+            found.append(str(each.readlink()).partition(":")[0])
         except OSError:
             continue  # the one that lists them
     return found

@@ -164,7 +164,7 @@ class _Reader(beam.Process):
         self.entry = entry
         self.continue_with(None)
 
-    def handle_continue(self, token: Any) -> beam.Stop:  # noqa: ARG002
+    def handle_continue(self, token: Any) -> beam.Stop:
         if (stream := _open(self.entry)) is not None:
             for _ in _read(self.entry, stream):
                 pass
@@ -187,9 +187,12 @@ def killed(service: Service, entry: Entry, rng: random.Random) -> None:
         entry.problems.append("its consumer neither ended nor could be killed")
         return
     reader._cell.thread.join(_PATIENCE)  # dead for all others it may still write down what it has read
-    if reader._cell.thread.is_alive() or down.reason not in ("normal", "killed"):
-        entry.problems.append(f"its consumer ended with {down.reason!r}, its thread lives on or not")
-    elif down.reason == "killed" and not entry.endings:
+    reason = reader.exit_reason if down.reason == "noproc" else down.reason
+    if reason not in ("normal", "killed"):
+        entry.problems.append(f"its consumer ended with {reason!r}")
+    elif reader._cell.thread.is_alive():
+        entry.problems.append("the thread of its consumer lives on")
+    elif reason == "killed" and not entry.endings:
         entry.end("died")
 
 

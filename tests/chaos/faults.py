@@ -107,18 +107,20 @@ def reply(drawn: Plan) -> Reply:
             return Reply("slow down", status=429, headers={"retry-after": drawn.retry_after})
         case "broken":
             return Reply("out of order", status=drawn.status)
-        case "slow":
-            return Reply(chunks=text, chunk_delay=drawn.pause, framing=drawn.framing)
-        case "late":
-            return Reply(chunks=text, delay=drawn.pause, framing=drawn.framing)
+        case "slow" | "late" | "fine" | "huge":
+            pauses = {"slow": "chunk_delay", "late": "delay"}
+            pause = {pauses[drawn.kind]: drawn.pause} if drawn.kind in pauses else {}
+            return Reply(chunks=text, framing=drawn.framing, **pause)
         case "quiet":
             return Reply(chunks=text, fault="stall", after=max(0, drawn.after), heartbeat=0.1)
-        case "fine" | "huge":
-            return Reply(chunks=text, framing=drawn.framing)
         case fault:
             return Reply(chunks=text, fault=fault, after=drawn.after, framing=_told(drawn))
 
 
 def _told(drawn: Plan) -> str:
-    """A body that just stops is only known to be cut where its length was told."""
-    return "chunked" if drawn.framing == "close" else drawn.framing
+    """How the client learns where the body ends, such that it can see the fault.
+
+    A body that just stops is only known to be cut where its length was told; and one that is there, in the
+    length that was told, is over for the client, even if the server falls silent after it.
+    """
+    return "chunked" if drawn.framing == "close" or drawn.kind == "stall" else drawn.framing

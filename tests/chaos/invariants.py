@@ -51,8 +51,12 @@ class Judge:
     def __init__(self, answered: Iterable[Answered], kills: Sequence[Kill], late: Sequence[Lateness]) -> None:
         self.report = Report()
         self._requests: dict[int, list[Answered]] = collections.defaultdict(list)
+        self._last_on: dict[int, float] = {}
         for request in answered:
             self._requests[request.number].append(request)
+            self._last_on[request.connection] = max(
+                request.received_at, self._last_on.get(request.connection, 0.0)
+            )
         self._kills = collections.defaultdict(list)
         for kill in kills:
             self._kills[kill.engine].append(kill)
@@ -107,7 +111,8 @@ class Judge:
         deadline = LIMITS["deadline"]
         if entry.ended - entry.began > deadline + slack:
             found.append(f"took {entry.ended - entry.began:.2f} s")
-        allowed = LIMITS["connect_timeout"] + sum(LIMITS["content_timeout"] + _repeats_after(p) for p in plans)
+        attempts = sum(LIMITS["content_timeout"] + _repeats_after(plan) for plan in plans)
+        allowed = LIMITS["connect_timeout"] + attempts
         if entry.longest > min(deadline, allowed) + slack:
             found.append(f"waited {entry.longest:.2f} s for one event")
         self.report.slowest = max(self.report.slowest, entry.longest)
@@ -140,8 +145,11 @@ class Judge:
         wanted_until = entry.ended if entry.halted_at is None else min(entry.halted_at, entry.ended)
         found = []
         for request in requests:
-            if request.answered_at is not None and request.answered_at <= wanted_until + _CLOCK:
-                continue  # it was over; its connection may serve another
+            if request.answered_at is not None and (
+                self._last_on[request.connection] > request.received_at  # it has served another since
+                or request.answered_at <= wanted_until + _CLOCK + self._lateness(entry.began, wanted_until)
+            ):
+                continue  # it was over; its connection may stand
             if request.disconnected_at is None:
                 found.append(f"attempt {request.attempt} was never closed")
                 continue
@@ -150,10 +158,24 @@ class Judge:
                 self.report.halts.append(max(after, 0.0))
             if after > HALT + self._lateness(wanted_until, request.disconnected_at):
                 found.append(f"attempt {request.attempt} was closed {after * 1000:.0f} ms after it {ending}")
+            if found:
+                found.append(_story(entry, request))
         return found
 
     def _lateness(self, began: float, ended: float) -> float:
         return max(late.during(began, ended) for late in self._late)
+
+
+def _story(entry: Entry, request: Answered) -> str:
+    """When what happened, in seconds since the call."""
+    times = {
+        "received": request.received_at,
+        "answered": request.answered_at,
+        "halted": entry.halted_at,
+        "ended": entry.ended,
+        "disconnected": request.disconnected_at,
+    }
+    return ", ".join(f"{what} {at - entry.began:.3f}" for what, at in times.items() if at is not None)
 
 
 def _repeats_after(plan: faults.Plan) -> float:

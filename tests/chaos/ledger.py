@@ -74,7 +74,7 @@ class Entry:
             case TextDelta(delta=text):
                 self._text(text)
             case TextCompleted():
-                expected = sum(len(self._plan.word(index)) for index in range(self.words)) if self.words else 0
+                expected = sum(len(self._plan.word(index)) for index in range(self.words))
                 if len(event.text) != expected:
                     self.problems.append(f"a whole text of {len(event.text)} characters, not {expected}")
             case MessageCompleted():

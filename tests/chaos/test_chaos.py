@@ -12,6 +12,7 @@ import random
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import closing
 
 import pytest
@@ -95,6 +96,7 @@ def test_a_service_survives_what_services_meet(tmp_path, crashes, switching, cap
             service = Service(engines, ledger, seed=SEED, streams=STREAMS)
             with closing(Monkey(engines, SEED)) as monkey:
                 service.run(timeout=60 + STREAMS * _SECONDS_A_STREAM)
+        took = time.monotonic() - began
         answered, provider_late, standing = provider.ledger()
 
     judge = Judge(answered, monkey.kills, [late, provider_late])
@@ -104,39 +106,41 @@ def test_a_service_survives_what_services_meet(tmp_path, crashes, switching, cap
         count += 1
     judge.rest()
     problems = judge.report.problems + monkey.problems + restarts(engines.births) + crashes
-    grown = growth(service.memory, STREAMS)
     with capsys.disabled():
-        _tell(judge.report, service, engines, monkey, late, provider_late, len(answered), grown, began)
-    del judge, answered
+        print(f"\nchaos: seed {SEED}, {STREAMS} streams, {len(answered)} requests in {took:.1f} s", end="")
+        print(_summary(judge.report, service, engines, monkey, [late, provider_late]))
+    del judge, answered, entry
 
     assert not problems, f"seed {SEED}: {len(problems)} problems\n" + "\n".join(problems[:40])
     assert count == STREAMS
     assert standing == 0, f"{standing} connections stand, as the provider sees it"
     assert base.surplus(timeout=5) == []
-    assert grown < _MAX_GROWTH
+    assert growth(service.memory, STREAMS) < _MAX_GROWTH
 
 
 def _warm_up():
     """Start what is started once and stays."""
-    with allm.stream_generate(allm.Engine(adapter=Fake(script=[("text", "hello")]), model="any"), "hello") as stream:
+    engine = allm.Engine(adapter=Fake(script=[("text", "hello")]), model="any")
+    with allm.stream_generate(engine, "hello") as stream:
         list(stream)
     beam.Task.async_(int).await_(5)
 
 
-def _tell(report, service, engines, monkey, late, provider_late, requests, grown, began):
-    killed = {what: sum(kill.what == what for kill in monkey.kills) for what in sorted({k.what for k in monkey.kills})}
+def _summary(report, service, engines, monkey, lates):
+    """What happened, for whoever reads along."""
+    killed = Counter(kill.what for kill in monkey.kills)
     halts = sorted(report.halts) or [0.0]
     memory = [size for _, size in service.memory]
-    print(
-        f"\nchaos: seed {SEED}, {STREAMS} streams, {requests} requests in {time.monotonic() - began:.1f} s"
+    here, there = (late.worst for late in lates)
+    return (
         f"\n  ended      {dict(report.endings.most_common())}"
         f"\n  met        {dict(report.kinds.most_common())}"
         f"\n  halts      {len(report.halts)} seen by the provider after {halts[len(halts) // 2] * 1000:.1f} ms"
         f" (median), {halts[len(halts) * 99 // 100] * 1000:.1f} ms (p99), {halts[-1] * 1000:.1f} ms (slowest)"
-        f"\n  killed     {killed}; {len(engines.births)} adapters were started, {engines.gave_up} engines gave up,"
-        f" {service.deaths} threads died"
+        f"\n  killed     {dict(killed.most_common())}; {len(engines.births)} adapters were started,"
+        f" {engines.gave_up} engines gave up, {service.deaths} threads died and were replaced"
         f"\n  waits      {report.slowest:.2f} s for one event at most;"
-        f" the machine was late by {late.worst:.3f} s here, {provider_late.worst:.3f} s at the provider"
-        f"\n  memory     {memory[0] / 1e6:.1f} MB to {max(memory) / 1e6:.1f} MB,"
-        f" {grown / 1e6:+.1f} MB over the second half"
+        f" the machine was late by {here:.3f} s here, by {there:.3f} s at the provider"
+        f"\n  memory     {memory[0] / 1e6:.1f} MB, at most {max(memory) / 1e6:.1f} MB,"
+        f" {growth(service.memory, STREAMS) / 1e6:+.1f} MB over the second half\n"
     )
