@@ -46,31 +46,11 @@ def test_an_example_prints_what_it_promises(program, tmp_path):
     assert same, f"promised:\n{promised}\nprinted:\n{run.stdout}"
 
 
-def test_the_readme_shows_a_stream_in_under_fifteen_lines(tmp_path):
-    """The first program a stranger reads works as printed, against a server that says what it asks for."""
-    from allm_actors.testing import FakeServer
-
+def test_the_readme_begins_with_a_program_of_a_dozen_lines():
+    """The first program a stranger reads; that it works as printed is tested with all other blocks."""
     block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
-    code = block.group(1)
-    assert len(code.strip().splitlines()) < 15
-    address = "http://localhost:11434/v1"
-    assert address in code
-
-    with FakeServer(script=["A link is mutual."]) as server:
-        program = tmp_path / "readme.py"
-        program.write_text(code.replace(address, server.base_url), encoding="utf-8")
-        run = subprocess.run(
-            [sys.executable, "-W", "error", str(program)],
-            cwd=tmp_path,
-            env={**_without_keys(), "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            encoding="utf-8",
-            timeout=50,
-            check=False,
-        )
-
-    assert (run.returncode, run.stderr, run.stdout) == (0, "", "A link is mutual.")
+    assert len(block.group(1).strip().splitlines()) <= 12
 
 
 def _promised(program):

@@ -18,6 +18,7 @@ import traceback
 from tests.docs.blocks import ROOT, Block, blocks_of
 
 LOCAL_SERVER = "http://localhost:11434/v1"
+ANSWER = "A link is mutual: when one end dies, so does the other. A monitor only tells."
 TIMEOUT = 30
 
 RUN = {"allm-actors", "echo", "cat"}
@@ -48,7 +49,7 @@ def main(page: str) -> None:
         if LOCAL_SERVER in text:
             from allm_actors.testing import FakeServer
 
-            server = stack.enter_context(FakeServer(default="A link is mutual."))
+            server = stack.enter_context(FakeServer(default=ANSWER))
             for block in blocks:
                 block.code = block.code.replace(LOCAL_SERVER, server.base_url)
         names: dict[str, object] = {"__name__": "__main__"}
