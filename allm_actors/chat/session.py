@@ -195,22 +195,12 @@ class Session(SessionState):
     @overload
     @staticmethod
     def stream_reply(
-        engine: Engine | EngineRef | str,
-        session: Session,
-        input: Any,
-        *,
-        into: None = None,
-        **options: Any,
+        engine: Engine | EngineRef | str, session: Session, input: Any, *, into: None = None, **options: Any
     ) -> SessionStream[Session]: ...
     @overload
     @staticmethod
     def stream_reply(
-        engine: Engine | EngineRef | str,
-        session: Session,
-        input: Any,
-        *,
-        into: Mailbox,
-        **options: Any,
+        engine: Engine | EngineRef | str, session: Session, input: Any, *, into: Mailbox, **options: Any
     ) -> SessionHandle[Session]: ...
     @staticmethod
     def stream_reply(
