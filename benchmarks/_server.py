@@ -179,8 +179,9 @@ class Answer:
             send(head % (play.status, len(body)) + body)
             return True
         start, before, after, end = self.frames
-        text = b" word" + b"x" * max(0, play.size - 5)
-        one = before + text + after
+        # Not always the same word: one client takes that for a model gone mad.
+        words = [b" word%d" % n + b"x" * max(0, play.size - 6) for n in range(2)]
+        one = before + words[0] + after
         wrap = chunk
         if play.end == "short":
             send(HEAD + b"content-length: %d\r\n\r\n" % (len(start) + len(one) * play.chunks + len(end)))
@@ -191,9 +192,9 @@ class Answer:
         else:
             send(HEAD + CHUNKED + b"\r\n")
         send(wrap(start))
-        piece = wrap(one)
-        for _ in range(play.chunks):
-            send(piece)
+        pieces = [wrap(before + word + after) for word in words]
+        for n in range(play.chunks):
+            send(pieces[n % 2])
             if play.gap and self._gone(play.gap):
                 return False
         return self._finish(wrap, one, end)

@@ -16,8 +16,8 @@ from benchmarks._worker import Worker
 
 CHUNKS = 50
 GAP = 0.02
-WITHIN = 90.0
-SIZES = {200: 3, 1000: 2, 5000: 1}
+WITHIN = 40.0
+SIZES = {200: 2, 1000: 1, 5000: 1}
 """How many rounds for so many streams."""
 RUNS = {
     "plain requests, threads": ("plain requests", {}),
