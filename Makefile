@@ -23,13 +23,15 @@ MAKE_VENV = $(PYTHON) -m venv $(1) || { rm -rf $(1); \
 DEMO := .venv-demo
 TEST := .venv-test
 DEV  := .venv-dev
+PEERS := .venv-peers
 
-.PHONY: help demo test chaos docs lint format types clean python-is-new-enough
+.PHONY: help demo test chaos peers docs lint format types clean python-is-new-enough
 
 help:
 	@echo "make demo    a small language model answers on this machine, token by token"
 	@echo "make test    the whole test suite"
 	@echo "make chaos   the long run of the fault suite ($(CHAOS_STREAMS) streams)"
+	@echo "make peers   measure this library beside other clients (quarter of an hour), for docs/performance.md"
 	@echo "make lint    ruff and the import contracts;  make format rewrites"
 	@echo "make types   mypy (strict) and basedpyright"
 	@echo "make docs    the documentation, into site/"
@@ -49,6 +51,11 @@ test: $(TEST)/.ready
 chaos: $(TEST)/.ready
 	@ALLM_CHAOS_STREAMS=$(CHAOS_STREAMS) $(TEST)/bin/python -m pytest tests/chaos --timeout=3600 $(PYTEST_ARGS)
 
+peers: $(PEERS)/.ready
+	@$(PEERS)/bin/python -m benchmarks.peers --json build/peers.json
+	@$(PEERS)/bin/python -m benchmarks.scale --json build/scale.json
+	@$(PEERS)/bin/python -m benchmarks.performance build/peers.json build/scale.json docs/generated
+
 docs: $(DEV)/.ready
 	@$(DEV)/bin/zensical build --strict --clean
 
@@ -67,7 +74,7 @@ types: $(DEV)/.ready
 	@$(DEV)/bin/basedpyright tests/typing
 
 clean:
-	rm -rf $(DEMO) $(TEST) $(DEV) build dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf $(DEMO) $(TEST) $(DEV) $(PEERS) build dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		.import_linter_cache
 
 # --- environments: each is ready when its last step has succeeded, and stale when pyproject.toml is newer ----------
@@ -94,6 +101,12 @@ $(DEV)/.ready: pyproject.toml | python-is-new-enough
 	@$(call MAKE_VENV,$(DEV))
 	@$(DEV)/bin/pip install $(PIP_FLAGS) --upgrade 'pip>=25.1'
 	@$(DEV)/bin/pip install $(PIP_FLAGS) --editable '.[cli,otel]' --group dev --group docs
+	@touch $@
+
+$(PEERS)/.ready: pyproject.toml | python-is-new-enough
+	@echo "Preparing $(PEERS) (once) ..."
+	@$(call MAKE_VENV,$(PEERS))
+	@$(PEERS)/bin/pip install $(PIP_FLAGS) --editable . packaging openai anthropic litellm langchain-openai pydantic-ai
 	@touch $@
 
 python-is-new-enough:

@@ -1,7 +1,7 @@
 """The clients that are compared, each behind the same few calls: its events' texts, and its way to stop.
 
-A client belongs to one process. What it needs for one address it makes once, as a service would. Nothing is set
-but what the comparison is about: each keeps its own defaults for the rest.
+A client belongs to one process. What it needs for one address it makes once, as a service would. Nothing is
+set but what the comparison is about: each keeps its own defaults for the rest.
 """
 
 import functools
@@ -74,7 +74,7 @@ class Ours:
 
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
 
-    @functools.cache
+    @functools.cache  # noqa: B019  a client lives as long as its process
     def engine(self, base):
         """The engine of an address."""
         import allm_actors as allm
@@ -138,7 +138,7 @@ class OpenAI:
 
     package, module = "openai", "openai"
 
-    @functools.cache
+    @functools.cache  # noqa: B019  a client lives as long as its process
     def client(self, base, kind):
         """The client of an address, allowed as many connections as there are streams."""
         import openai
@@ -183,7 +183,7 @@ class Anthropic:
 
     package, module = "anthropic", "anthropic"
 
-    @functools.cache
+    @functools.cache  # noqa: B019  a client lives as long as its process
     def client(self, base):
         """The client of an address."""
         import anthropic
@@ -196,7 +196,11 @@ class Anthropic:
         if deadline is not None:
             client, timeout = client.with_options(max_retries=1000), deadline
         stream = client.messages.create(
-            model="m", max_tokens=9, messages=[{"role": "user", "content": "hi"}], stream=True, timeout=timeout
+            model="m",
+            max_tokens=9,
+            messages=[{"role": "user", "content": "hi"}],
+            stream=True,
+            timeout=timeout,
         )
         return Opened(self.texts(stream), stream.close)
 
@@ -236,7 +240,7 @@ class LangChain:
 
     package, module = "langchain-openai", "langchain_openai"
 
-    @functools.cache
+    @functools.cache  # noqa: B019  a client lives as long as its process
     def model(self, base, timeout, retries):
         """The model of an address."""
         from langchain_openai import ChatOpenAI
@@ -246,10 +250,8 @@ class LangChain:
 
     def open(self, base, *, timeout=FOREVER, deadline=None, **_):
         """Make the call; nothing is sent before it is read."""
-        if deadline is None:
-            model = self.model(base, timeout, None)
-        else:
-            model = self.model(base, deadline, 1000)
+        times = (timeout, None) if deadline is None else (deadline, 1000)
+        model = self.model(base, *times)
         stream = model.stream("hi")
         return Opened(self.texts(stream), stream.close)
 
@@ -266,7 +268,7 @@ class PydanticAI:
 
     package, module = "pydantic-ai", "pydantic_ai"
 
-    @functools.cache
+    @functools.cache  # noqa: B019  a client lives as long as its process
     def model(self, base):
         """The model of an address."""
         from pydantic_ai.models.openai import OpenAIChatModel

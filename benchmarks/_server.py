@@ -28,7 +28,7 @@ class Play:
 
     Attributes:
         chunks: How many pieces of text.
-        gap: Seconds between two chunks, which one thread for each connection keeps and so sees a close at once.
+        gap: Seconds between two chunks, kept by a thread for each connection, which sees a close at once.
         pace: The same for loads: one thread keeps the time of all connections.
         together: A load begins when so many clients are there.
         size: Bytes of text in a chunk, at least.
@@ -90,7 +90,9 @@ def messages_frames():
     message |= {"stop_reason": None, "stop_sequence": None, "usage": usage}
     start = frame("message_start", message=message)
     start += frame("content_block_start", index=0, content_block={"type": "text", "text": ""})
-    before, after = frame("content_block_delta", index=0, delta={"type": "text_delta", "text": "@"}).split(b"@")
+    before, after = frame("content_block_delta", index=0, delta={"type": "text_delta", "text": "@"}).split(
+        b"@"
+    )
     stop = {"stop_reason": "end_turn", "stop_sequence": None}
     end = frame("content_block_stop", index=0)
     end += frame("message_delta", delta=stop, usage={"output_tokens": 9}) + frame("message_stop")

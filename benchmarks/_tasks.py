@@ -6,14 +6,14 @@ import gc
 import queue
 import threading
 import time
+from pathlib import Path
 
 PAGE = 4096
 
 
 def resident():
     """Bytes of memory that this process holds."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * PAGE
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE
 
 
 def read(client, base, **options):
@@ -114,7 +114,7 @@ def outcome(client, base):
     """What a user makes of a stream: the name of the error it ends with, or `complete`."""
     try:
         read(client, base)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever it is
         return type(error).__name__
     return "complete"
 
@@ -131,7 +131,7 @@ def time_out(client, base, *, within, asynchronous=False, **options):
         began = time.monotonic()
         try:
             asyncio.run(aread()) if asynchronous else read(client, base, **options)
-        except Exception:
+        except Exception:  # noqa: BLE001  whatever it is
             over.put(time.monotonic() - began)
 
     threading.Thread(target=run, daemon=True).start()

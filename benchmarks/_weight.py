@@ -9,14 +9,29 @@ import sys
 from pathlib import Path
 
 CORE = ("pykka", "pydantic", "requests", "urllib3", "structlog", "tenacity", "dotenv")
+USE = {
+    "allm-actors": "from allm_actors import stream_generate; from allm_actors.providers import OpenAI",
+    "openai": "from openai import OpenAI; OpenAI.chat",
+    "anthropic": "from anthropic import Anthropic; Anthropic.messages",
+    "litellm": "from litellm import completion",
+    "langchain-openai": "from langchain_openai import ChatOpenAI",
+    "pydantic-ai": "import pydantic_ai.direct; from pydantic_ai.models.openai import OpenAIChatModel",
+}
+"""What a program imports of each client to stream one answer."""
 _IMPORT = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
 
 
-def import_seconds(modules):
-    """How long a new interpreter takes to import these."""
+def importing(modules):
+    """The statements that import these."""
     # A package that imports its parts when they are asked for is asked for the part that everybody uses.
-    parts = [f"from {name} import BaseModel" if name == "pydantic" else f"import {name}" for name in modules]
-    code = _IMPORT.format("; ".join(parts))
+    return "; ".join(
+        f"from {name} import BaseModel" if name == "pydantic" else f"import {name}" for name in modules
+    )
+
+
+def seconds_of(statements):
+    """How long a new interpreter takes for these statements."""
+    code = _IMPORT.format(statements)
     environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
     return float(done.stdout)

@@ -24,7 +24,7 @@ def work(pipe, name):
             try:
                 found = getattr(_tasks, function, None) or getattr(_load, function)
                 pipe.send((found(client, **arguments), None))
-            except Exception:
+            except Exception:  # noqa: BLE001  told to the owner
                 pipe.send((None, traceback.format_exc()))
     except EOFError:
         pass

@@ -2,9 +2,9 @@
 
     python -m benchmarks.peers [--quick] [--json FILE]
 
-One run, one server on loopback in a process of its own, one process for each client, asked in turns. Times are
-the least of the rounds, so that what else runs on the machine counts as little as may be; ratios are of times
-from the same run. `make peers` prepares the environment and runs this.
+One run, one server on loopback in a process of its own, one process for each client, asked in turns. Times
+are the least of the rounds, so that what else runs on the machine counts as little as may be; ratios are of
+times from the same run. `make peers` prepares the environment and runs this.
 """
 
 import argparse
@@ -36,7 +36,7 @@ class Run:
 
     def __init__(self, server, workers, scale):
         self.server, self.workers, self.scale = server, workers, scale
-        self.rounds = 4 if scale >= 1 else 1
+        self.rounds = 3 if scale >= 1 else 1
 
     def times(self, usual):
         """How often to do what is usually done so often."""
@@ -55,9 +55,7 @@ class Run:
     def chunk_cost(self, chunks, *names):
         """CPU seconds a chunk of a stream of so many chunks, the least of the rounds."""
         base = self.server.url(chunks=chunks)
-        rounds = [
-            self.all_do("chunk_cost", *names, base=base, chunks=chunks) for _ in range(self.rounds)
-        ]
+        rounds = [self.all_do("chunk_cost", *names, base=base, chunks=chunks) for _ in range(self.rounds)]
         return {name: min(each[name] for each in rounds) for name in rounds[0]}
 
     def first_event(self):
@@ -83,8 +81,6 @@ class Run:
                     break
             found[name] = {"took": sorted(took), "missed": missed, "of": len(took) + missed}
         return found
-
-
 
 
 def measure(run):
@@ -149,15 +145,18 @@ def measure(run):
 
 def weights(rounds):
     """What the clients cost before they do anything."""
-    modules = {name: [CLIENTS[name].module] for name in (OURS, *PEERS)} | {"core": list(_weight.CORE)}
-    taken = {name: [] for name in modules}
+    names = (OURS, *PEERS)
+    imports = {name: _weight.importing([CLIENTS[name].module]) for name in names}
+    imports["core"] = _weight.importing(_weight.CORE)
+    taken = {(kind, name): [] for kind in ("import", "use") for name in (*names, "core")}
     for _ in range(rounds):
-        for name, imported in modules.items():
-            taken[name].append(_weight.import_seconds(imported))
-    return {
-        "import": {name: min(each) for name, each in taken.items()},
-        "weight": {name: _weight.weigh(CLIENTS[name].package) for name in (OURS, *PEERS)},
-    }
+        for name, statements in imports.items():
+            taken["import", name].append(_weight.seconds_of(statements))
+            if name != "core":
+                taken["use", name].append(_weight.seconds_of(_weight.USE[name]))
+    found = {kind: {name: min(taken[kind, name]) for name in names} for kind in ("import", "use")}
+    found["import"]["core"] = min(taken["import", "core"])
+    return found | {"weight": {name: _weight.weigh(CLIENTS[name].package) for name in names}}
 
 
 def loads(scale):
@@ -170,7 +169,7 @@ def loads(scale):
         "allm-actors, one mailbox": (OURS, {"way": "mailbox"}),
     }
     found = {}
-    for title, streams, gap, rounds in (("paced", few, 0.1, 3), ("offered", many, 0.02, 2)):
+    for title, streams, gap, rounds in (("paced", few, 0.1, 2), ("offered", many, 0.02, 1)):
         taken = {label: [] for label in ways}
         for _ in range(rounds):
             for label, (name, how) in ways.items():
@@ -196,7 +195,7 @@ def main():
     with Server() as server, contextlib.ExitStack() as stack:
         workers = {name: stack.enter_context(Worker(name)) for name in CLIENTS}
         found = measure(Run(server, workers, scale))
-    found |= weights(1 if options.quick else 4)
+    found |= weights(1 if options.quick else 2)
     found |= {"loads": loads(scale)}
     found["where"] = {
         "cores": os.cpu_count(),

@@ -2,8 +2,8 @@
 
     python -m benchmarks.scale [--quick] [--json FILE]
 
-Each stream has 50 chunks, 20 ms apart, played by a server in a process of its own that begins once all of them
-are there. Every load runs in a fresh process, the clients in turns; CPU is that of the client's process.
+Each stream has 50 chunks, 20 ms apart, played by a server in a process of its own that begins once all of
+them are there. Every load runs in a fresh process, the clients in turns; CPU is that of the client's process.
 `make peers` prepares the environment and runs this.
 """
 
@@ -31,14 +31,14 @@ RUNS = {
 }
 
 
-def one(server, name, streams, *, gap=GAP, chunks=CHUNKS, within=WITHIN, **how):
+def one(server, name, streams, *, gap=GAP, chunks=CHUNKS, **how):
     """One load in a fresh process; `None` if it was not done in time."""
     base = server.url(pace=gap, chunks=chunks, together=streams)
     with Worker(name) as worker:
         worker.begin(
             "load", base=base, warm=server.url(pace=gap, chunks=1), streams=streams, chunks=chunks, **how
         )
-        return worker.result(within)
+        return worker.result(WITHIN)
 
 
 def best(rounds):
@@ -81,7 +81,7 @@ def show(streams, runs):
             continue
         release = "stays" if run["release"] is None else f"{run['release'] * 1e3:.1f} ms"
         print(
-            f"  {label:48} {run['cpu']:7.2f} s CPU {run['wall']:6.1f} s  {run['memory'] / 1024:6.1f} KB a stream"
+            f"  {label:48} {run['cpu']:7.2f} s CPU {run['wall']:6.1f} s  {run['memory'] / 1024:6.1f} KB each"
             f"  late {run['p50'] * 1e3:8.2f} / {run['p99'] * 1e3:8.2f} ms  release {release}"
             f"  failures {run['failures']} {run['error'] or ''}",
             flush=True,
