@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import ssl
 import threading
@@ -75,11 +76,16 @@ def _quietly(serve, sock):
 def read_request(sock):
     """Read the head and body of one request."""
     data = b""
-    while b"\r\n\r\n" not in data:
+    missing = 1
+    while missing > 0:
         part = sock.recv(65536)
         if not part:
             return data
         data += part
+        head, end, body = data.partition(b"\r\n\r\n")
+        if end:
+            length = re.search(rb"(?i)^content-length: *(\d+)", head, re.MULTILINE)
+            missing = (int(length[1]) if length else 0) - len(body)
     return data
 
 
