@@ -179,7 +179,7 @@ def test_a_failure_in_mid_answer_keeps_what_was_said(run, server):
         (("--provider", "gemini", "--model", "g", "Hi"), "set GEMINI_API_KEY or GOOGLE_API_KEY (or"),
         (("--base-url", "http://127.0.0.1:9/v1", "--model", "m", ""), "prompt is empty"),
         (("--provider", "fake", "--temperature", "9", "Hi"), "invalid request: temperature: out of range"),
-        (("--provider", "fake", "half \udcff"), "messages.0.content: not unicode"),
+        (("--provider", "fake", "half \udcff"), "half of a surrogate pair at index 5"),
         (("--base-url", "ftp://127.0.0.1/v1", "--model", "m", "Hi"), "base_url"),
         (("--provider", "local", "--model", "/nonexistent/model.gguf", "Hi"), "/nonexistent/model.gguf"),
     ],
@@ -318,3 +318,23 @@ def test_the_scripted_provider_needs_nothing(run):
     assert code == 0
     assert "no model was asked" in out
     assert "tokens/s" in err
+
+
+def test_a_failure_says_of_which_request_it_is_and_what_to_look_at(run, server):
+    server.add(Reply(status=401), Reply(status=404, json={"error": {"message": "no such model"}}))
+    host = server.base_url.removeprefix("http://").removesuffix("/v1")
+
+    _, _, refused = run(*against(server, "Hi"))
+    _, _, missing = run(*against(server, "Hi"))
+
+    where = rf"request \S+ to openai at {re.escape(host)}, model 'm'"
+    assert re.search(rf"Unauthorized \(check the key in OPENAI_API_KEY; {where}\)$", refused.strip())
+    assert re.search(rf"no such model \(check --model and --base-url, .*; {where}\)$", missing.strip())
+
+
+def test_the_wait_before_the_first_event_counts_for_the_first_token(run, server):
+    server.add(Reply("Links tell you.", delay=0.2))
+
+    _, _, err = run(*against(server, "Hi"))
+
+    assert float(re.search(r"first token after (\d+\.\d\d) s", err)[1]) >= 0.2

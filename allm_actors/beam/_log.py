@@ -2,7 +2,8 @@
 
 Records are structured (structlog). In a program that has configured structlog they go through its
 processors; in any other they reach the standard `logging` tree under the same name, as one line of
-`event key=value ...`, so a program that configured nothing sees warnings and errors and no debug noise.
+`event key=value ...` with the stack or traceback indented below it, so a program that configured nothing
+sees warnings and errors and no debug noise.
 
 No field can break out of its line or drive a terminal: what is not printable in a text is written as an
 escape, as in Python. Line breaks stay in `stack` and `traceback` alone, texts of many lines by nature.
@@ -13,13 +14,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import textwrap
 import traceback
 from typing import Any
 
 import structlog
 
 _MANY_LINES = frozenset({"stack", "traceback"})
-_RENDER = structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True)
+_ONE_LINE = structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True)
+
+
+def _render(logger: Any, method: str, record: Any) -> str:
+    """Return `event key=value ...`, and below it, indented, the texts of many lines."""
+    below = [text for name in sorted(_MANY_LINES) if isinstance(text := record.pop(name, None), str)]
+    line = _ONE_LINE(logger, method, record)
+    return "\n".join([line, *(textwrap.indent(text.rstrip("\n"), "    ", lambda _: True) for text in below)])
 
 
 class Logger:
@@ -35,7 +44,7 @@ class Logger:
         self._std = logging.getLogger(name)
         self._plain = structlog.wrap_logger(
             self._std,
-            processors=[structlog.stdlib.filter_by_level, _RENDER],
+            processors=[structlog.stdlib.filter_by_level, _render],
             wrapper_class=structlog.stdlib.BoundLogger,
             cache_logger_on_first_use=True,
         )

@@ -344,8 +344,20 @@ class MaxChildren(SupervisorError):
         super().__init__(f"the supervisor already has {maximum} children, its maximum")
 
 
+class InWords:
+    """A reason that says of itself what happened."""
+
+    __slots__ = ()
+
+    def in_words(self) -> str:
+        """What follows "the process did not start: "."""
+        raise NotImplementedError
+
+
 def describe(reason: object) -> str:
     """A reason in words, for messages and logs."""
+    if isinstance(reason, InWords):
+        return reason.in_words()
     if isinstance(reason, Crash):
         return f"crashed with {_in_words(reason.exception)}"
     if isinstance(reason, BaseException):

@@ -58,8 +58,11 @@ from allm_actors.beam.pid import (
     ChildRestarting,
     ChildRunning,
     Exit,
+    InWords,
     StartError,
     UnknownChild,
+    describe,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -87,7 +90,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class ChildStartFailed:
+class ChildStartFailed(InWords):
     """The reason of a supervisor that did not start because a child did not.
 
     Attributes:
@@ -97,6 +100,10 @@ class ChildStartFailed:
 
     id: Hashable
     reason: Any
+
+    def in_words(self) -> str:
+        """Which child, and why."""
+        return f"its child {shown(self.id)} did not start: {describe(self.reason)}"
 
 
 class Supervisor(SupervisorProcess):

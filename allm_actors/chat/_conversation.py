@@ -26,6 +26,7 @@ from allm_actors.data import (
     ToolExecutionStarted,
     user,
 )
+from allm_actors.data.base import to_text
 from allm_actors.data.events import AskUserRequested, StepCompleted, ToolHalt, ToolResultEncoded
 from allm_actors.errors import AdapterError, AllmError
 
@@ -291,7 +292,9 @@ def _with_question(thread: Thread, step: StepResult) -> Thread:
     if step.halted_reason != "ask_user" or step.pending_question is None:
         return thread
     return thread.add_message(
-        Message(role="assistant", content=step.pending_question, ask_user_for=step.pending_tool_call_id)
+        Message(
+            role="assistant", content=to_text(step.pending_question), ask_user_for=step.pending_tool_call_id
+        )
     )
 
 

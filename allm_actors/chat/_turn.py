@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from allm_actors.chat._batch import Batch
 from allm_actors.chat._source import GATE
 from allm_actors.data import ErrorEvent, Message, StepCompleted
+from allm_actors.data.base import to_text
 from allm_actors.engine import capability
 from allm_actors.errors import EngineError
 from allm_actors.streaming.event_stream import ENDED
@@ -220,7 +221,7 @@ class Turns:
             return thread
         said = Message(
             role="assistant",
-            content=text,
+            content=to_text(text),
             tool_calls=response.tool_calls if response.finish_reason == "tool_calls" else [],
             provider_data=response.message.provider_data if response.message is not None else {},
         )

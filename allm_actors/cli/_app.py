@@ -58,7 +58,9 @@ def chat(  # noqa: PLR0913  # one parameter for each option
     provider: Annotated[
         Provider | None,
         typer.Option(
-            help="'local': a small model on this machine. 'openai': OpenAI, or any server that speaks its "
+            metavar="NAME",
+            help="Who answers: local, openai, anthropic, gemini or fake. 'local': a small model on this "
+            "machine. 'openai': OpenAI, or any server that speaks its "
             "Chat Completions (see --base-url). 'anthropic', 'gemini': these, with a key in "
             "ANTHROPIC_API_KEY or GEMINI_API_KEY. 'fake': a scripted server on loopback. "
             "Default: openai if --base-url is given, else local.",
@@ -67,24 +69,29 @@ def chat(  # noqa: PLR0913  # one parameter for each option
     base_url: Annotated[
         str | None,
         typer.Option(
+            metavar="URL",
             help="Base URL of a compatible server, e.g. http://localhost:11434/v1. It speaks as OpenAI does, "
-            "or as the provider that is named."
+            "or as the provider that is named.",
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="The model's name; for 'local' the path of a GGUF file.")
+        str | None,
+        typer.Option(metavar="NAME", help="The model's name; for 'local' the path of a GGUF file."),
     ] = None,
     system: Annotated[str | None, typer.Option(help="A system message to put before the prompt.")] = None,
     session: Annotated[
         Path | None,
         typer.Option(
-            help="Keep the conversation in this file, and go on with it if it is there.", dir_okay=False
+            metavar="FILE",
+            help="Keep the conversation in this file, and go on with it if it is there.",
+            dir_okay=False,
         ),
     ] = None,
     tools: Annotated[
         list[str] | None,
         typer.Option(
-            help="A Python file or module whose tools the model may use; may be given several times."
+            metavar="FILE.py|MODULE",
+            help="A Python file or module whose tools the model may use; may be given several times.",
         ),
     ] = None,
     interactive: Annotated[
@@ -106,9 +113,11 @@ def chat(  # noqa: PLR0913  # one parameter for each option
 ) -> None:
     """Ask a model, once or turn after turn, and show its answers as they arrive.
 
-    Prints the time to the first token and the tokens per second after each, on standard error. Asked once,
-    Ctrl-C halts the model and exits with code 130, and a failure is one line and code 1. In a conversation
-    Ctrl-C halts the answer and keeps the session; Ctrl-D ends it.
+    Prints the time to the first token and the tokens per second after each, on standard error.
+
+    Asked once, Ctrl-C halts the model (exit code 130), and a failure is one line (exit code 1).
+
+    In a conversation Ctrl-C halts the answer and keeps the session; Ctrl-D ends it.
     """
     if interactive and prompt is not None:
         raise typer.BadParameter("takes no prompt: type it when asked", param_hint="--interactive")
@@ -148,7 +157,9 @@ def top(
 ) -> None:
     """Watch a program's processes: what restarts, what is stuck, who waits for whom.
 
-    The program has to call `allm_actors.beam.publish()`. Ctrl-C ends the view, not the program.
+    The program has to call allm_actors.beam.publish().
+
+    Ctrl-C ends the view, not the program.
     """
     from rich.console import Console
 

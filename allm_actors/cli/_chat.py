@@ -112,12 +112,13 @@ class Chat:
             return talk.run() if prompt is None else talk.once(prompt)
 
     def _fail(self, error: Exception, note: str | None = None) -> int:
-        hint = note or self._hint(error)
-        text = _text_of(error) + (f" ({hint})" if hint else "")
+        hints = [note or self._hint(error), *getattr(error, "__notes__", ())]
+        said = "; ".join(hint for hint in hints if hint)
+        text = _text_of(error) + (f" ({said})" if said else "")
         say(f"allm-actors: {one_line(text)}", style="bold red")
         return FAILED
 
-    def _hint(self, error: Exception) -> str | None:
+    def _hint(self, error: Exception) -> str | None:  # noqa: PLR0911  # one for each kind of failure
         match error:
             case EngineError(reason="missing_model"):
                 return "name one with --model"
@@ -125,6 +126,14 @@ class Chat:
                 return "or name a server that needs no key with --base-url"
             case AdapterError(reason="network_error") if self.base_url:
                 return f"does a server listen at {self.base_url}?"
+            case AdapterError(reason="authentication_failed", provider=str(provider)):
+                return f"check the key in {' or '.join(env_vars_for(provider))}"
+            case AdapterError(status=404):
+                return "check --model" + (
+                    " and --base-url, version segment included" if self.base_url else ""
+                )
+            case AdapterError(reason="malformed_response") if self.base_url:
+                return f"is {self.base_url} the address of an API, version segment included?"
             case _:
                 return None
 

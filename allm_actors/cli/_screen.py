@@ -11,7 +11,7 @@ from allm_actors.cli._meter import Meter
 from allm_actors.cli._terminal import one_line, printable, write
 from allm_actors.data import (
     MessageCompleted,
-    MessageStarted,
+    StepCompleted,
     TextDelta,
     ToolExecutionStarted,
     ToolHalt,
@@ -49,8 +49,8 @@ class Screen:
         if self._show_events:
             write(_event_line(event, self._began.elapsed()))
         match event:
-            case MessageStarted():
-                self._meter = Meter()
+            case StepCompleted():
+                self._meter = Meter()  # of the next turn, whose request goes out now
             case TextDelta(delta=text):
                 self._meter.piece()
                 if not self._show_events:

@@ -22,7 +22,7 @@ from allm_actors.cli._screen import Screen, say
 from allm_actors.cli._terminal import one_line, printable
 from allm_actors.data import ErrorEvent, Message, Thread, Tool, compact_json
 from allm_actors.data import validation as validate
-from allm_actors.errors import AllmError
+from allm_actors.errors import AllmError, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -205,8 +205,14 @@ def _read(prompt: str) -> str | None:
 
 def _load(path: Path | None, system: str | None) -> Session:
     if path is not None and path.exists():
-        session = Session.model_validate_json(path.read_text(encoding="utf-8"))
-        validate.session(session)
+        try:
+            session = Session.model_validate_json(path.read_text(encoding="utf-8"))
+            validate.session(session)
+        except (ValueError, ValidationError) as error:
+            error.add_note(
+                f"{path} is no session that can go on; name another file with --session, or remove it"
+            )
+            raise
         return Session.reset_error(session) if session.status == "error" else session
     if path is not None and not os.access(path.resolve().parent, os.W_OK):
         raise OSError(f"{path} cannot be written: {path.resolve().parent} is no directory that can be")

@@ -33,7 +33,8 @@ class FunctionHandler:
 
         Raises:
             TypeError: Not a function.
-            ValueError: `*args`, `**kwargs`, positional-only parameters, or a coroutine function.
+            ValueError: `*args`, `**kwargs`, positional-only parameters, a coroutine function, or a
+                parameter whose type has no JSON schema.
         """
         if not callable(function) or isinstance(function, type):
             raise TypeError(f"a tool is made from a function, got {function!r}")
@@ -52,7 +53,14 @@ class FunctionHandler:
             __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True),
             **{field: parameter.declared() for field, parameter in zip(self._fields, arguments, strict=True)},
         )
-        self.schema: dict[str, Any] = self._model.model_json_schema(schema_generator=_PlainSchema)
+        try:
+            self.schema: dict[str, Any] = self._model.model_json_schema(schema_generator=_PlainSchema)
+        except pydantic.errors.PydanticInvalidForJsonSchema as error:
+            hints = ", ".join(f"{parameter.name}: {_shown(parameter.hint)}" for parameter in arguments)
+            raise ValueError(
+                f"no JSON schema can be made of the parameters of {_name_of(function)} ({hints}): "
+                "a model can only be asked for what JSON has; a parameter named ctx gets the tool context"
+            ) from error
         self.schema.pop("title", None)
 
     def __call__(self, arguments: dict[str, Any], ctx: Any = None) -> Any:
@@ -96,6 +104,10 @@ class FunctionHandler:
 
     def __repr__(self) -> str:
         return f"<handler of {_name_of(self.function)}>"
+
+
+def _shown(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint)
 
 
 class _Parameter(NamedTuple):

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, get_args
 
 import pydantic
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -41,6 +42,31 @@ class Model(BaseModel):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
         strict=True, frozen=True, extra="forbid", ser_json_inf_nan="strings"
+    )
+
+
+def _check_text(text: str) -> str:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise PydanticCustomError(
+                "lone_surrogate",
+                "Input should be text that can be written as UTF-8; there is half of a surrogate pair at "
+                "index {index}",
+                {"index": error.start},
+            ) from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_check_text)]
+"""Text that can be written as JSON: without halves of surrogate pairs."""
+
+
+def to_text(text: str) -> str:
+    """Return text that can be written as JSON: halves of surrogate pairs become U+FFFD."""
+    return (
+        text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     )
 
 
@@ -167,15 +193,22 @@ def _without_labels(value: Any, handler: Callable[[Any], Any]) -> Any:
     try:
         return handler(value)
     except pydantic.ValidationError as error:
-        lines = [_relocated(line) for line in error.errors(include_url=False)]
-        raise pydantic.ValidationError.from_exception_data(error.title, lines) from None
+        raise relocated(error, error.title) from None
 
 
-def _relocated(line: Any) -> InitErrorDetails:
-    """Rebuild one line of a pydantic error without the label its path begins with."""
+def relocated(
+    error: pydantic.ValidationError, title: str, prefix: tuple[str | int, ...] = ()
+) -> pydantic.ValidationError:
+    """Rebuild an error, its paths put behind `prefix`, without the label of a branch that they begin with."""
+    lines = [_relocated(line, prefix) for line in error.errors(include_url=False)]
+    return pydantic.ValidationError.from_exception_data(title, lines)
+
+
+def _relocated(line: Any, prefix: tuple[str | int, ...]) -> InitErrorDetails:
     loc = line["loc"]
     if loc and isinstance(loc[0], str) and loc[0].startswith(_LABEL):
         loc = loc[1:]
+    loc = (*prefix, *loc)
     if line["type"] in _KNOWN_ERRORS:
         return InitErrorDetails(type=line["type"], loc=loc, input=line["input"], ctx=line.get("ctx", {}))
     return InitErrorDetails(type=PydanticCustomError(line["type"], line["msg"]), loc=loc, input=line["input"])

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from allm_actors.data._arguments import parse_arguments
-from allm_actors.data.base import JsonObject, Model, OneOf
+from allm_actors.data.base import JsonObject, Model, OneOf, Text
 from allm_actors.data.images import Image
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -16,7 +16,7 @@ class TextPart(Model):
     """A piece of text in a message's content."""
 
     type: Literal["text"] = "text"
-    text: str
+    text: Text
     metadata: JsonObject = Field(default_factory=dict)
 
 
@@ -30,7 +30,7 @@ class ImagePart(Model):
 
 
 Part = Annotated[TextPart | ImagePart, OneOf("a text part or an image part", text=TextPart, image=ImagePart)]
-Content = Annotated[str | list[Part], OneOf("a string or a list of parts", str_=str, list_=list[Part])]
+Content = Annotated[str | list[Part], OneOf("a string or a list of parts", str_=Text, list_=list[Part])]
 
 
 class ToolCall(Model):
@@ -59,7 +59,8 @@ class Message(Model):
     """A message of a conversation.
 
     Attributes:
-        content: Text, or a list of parts; both may be empty.
+        content: Text, or a list of parts; both may be empty. Text that cannot be written as UTF-8 (half of a
+            surrogate pair) is refused.
         tool_call_id: Of a `tool` message: the call it answers.
         tool_calls: Of an `assistant` message: the calls it made.
         ask_user_for: Of a question put to the user: the id of the tool call that asks.

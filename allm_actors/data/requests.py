@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any, Literal, TypeAlias
 
+import pydantic
 from pydantic import Field
 
 from allm_actors.data._arguments import compact_json
 from allm_actors.data._schema import normalize_schema
-from allm_actors.data.base import JsonObject, JudgedFloat, Model, OneOf
+from allm_actors.data.base import JsonObject, JudgedFloat, Model, OneOf, relocated
 from allm_actors.data.messages import Message
 from allm_actors.data.threads import Thread
 from allm_actors.data.tools import Tool
@@ -152,9 +153,14 @@ def to_messages(input: Any) -> list[Message]:  # noqa: A002
         return list(input.messages)
     if isinstance(input, list):
         return [_to_message(entry, index) for index, entry in enumerate(input)]
+    hint = ""
+    if isinstance(input, dict):
+        hint = "; put a message dict into a list"
+    elif isinstance(input, Request):
+        hint = "; only generate and streams of one request take that"
     raise TypeError(
         f"input must be a str, a Message, a list of strings, messages and message dicts, or a Thread; "
-        f"got {type(input).__name__}"
+        f"got {type(input).__name__}{hint}"
     )
 
 
@@ -174,5 +180,8 @@ def _to_message(entry: Any, index: int) -> Message:
     if isinstance(entry, Message):
         return entry
     if isinstance(entry, dict):
-        return Message.model_validate(entry)
+        try:
+            return Message.model_validate(entry)
+        except pydantic.ValidationError as error:
+            raise relocated(error, "input", (index,)) from None
     raise TypeError(f"input[{index}] must be a str, a Message or a message dict, got {type(entry).__name__}")

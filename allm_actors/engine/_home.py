@@ -283,4 +283,7 @@ def _put(put: Callable[[Any], object], message: Any) -> None:
 def down(name: str | None) -> EngineError:
     """Make the error for an engine that does not run."""
     which = f"the engine {name!r}" if name is not None else "the engine"
-    return EngineError("engine_down", f"{which} is down")
+    return EngineError(
+        "engine_down",
+        f"{which} is down: it was stopped, or restarted too often and gave up (the log has the crashes)",
+    )

@@ -75,6 +75,11 @@ class Adapter(AdapterValue, ABC, slot=True):
     streams: ClassVar[bool] = True
     """False where only whole answers can be had."""
 
+    @property
+    def address(self) -> str | None:
+        """Where requests go, for people to read; `None` if that says nothing."""
+        return None
+
     @abstractmethod
     def connect(self) -> Connection:
         """Give a new connection. Opens nothing on the network.
@@ -148,7 +153,11 @@ def _fold_in_time(stream: AdapterStream, call: CallContext) -> Response:
     finally:
         beam.cancel_timer(timer)
     if expired.is_set():
-        raise AdapterError("timeout", "request_timeout is over", metadata={"limit": "request_timeout"})
+        raise AdapterError(
+            "timeout",
+            f"no complete answer within {call.request_timeout:g} s (request_timeout)",
+            metadata={"limit": "request_timeout"},
+        )
     return response
 
 

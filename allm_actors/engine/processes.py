@@ -345,7 +345,10 @@ def find(engine: Engine | EngineRef | str) -> Engine | EngineRef:
         return engine
     ref = _directory.names.get(engine)
     if ref is None:
-        raise EngineError("engine_down", f"no engine runs under the name {engine!r}")
+        raise EngineError(
+            "engine_down",
+            f"no engine runs under the name {engine!r}: start one, start_engine(engine, name={engine!r})",
+        )
     return ref
 
 

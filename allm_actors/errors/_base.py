@@ -118,6 +118,8 @@ class AllmError(Exception):
         if "metadata" not in changes:
             twin.metadata = dict(self.metadata)
         twin.__cause__ = self.__cause__
+        if "__notes__" in twin.__dict__:
+            twin.__notes__ = list(self.__notes__)
         if changes:
             unknown = sorted(changes.keys() - self._field_names())
             if unknown:

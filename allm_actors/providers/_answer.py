@@ -158,19 +158,21 @@ def down(provider: str) -> AdapterError:
     return AdapterError("adapter_down", f"the connection to {provider!r} was closed", provider=provider)
 
 
-def transport_failure(wire: Wire, error: TransportError, call: CallContext, limit: str) -> AdapterError:
+def transport_failure(
+    wire: Wire, error: TransportError, call: CallContext, limit: str, *, address: str | None
+) -> AdapterError:
     """The error for what the transport reports; `limit` is the time that silence used up."""
     if error.kind == "timeout":
-        return expired(wire, call, "connect_timeout" if error.connecting else limit)
+        return expired(wire, call, "connect_timeout" if error.connecting else limit, address=address)
     return AdapterError(
         "network_error",
-        f"{wire.display}: {error.text}",
+        f"{_at(wire, address)}: {error.text}",
         provider=wire.provider,
         metadata={"premature_close": True} if error.reading else {},
     )
 
 
-def expired(wire: Wire, call: CallContext, limit: str) -> AdapterError:
+def expired(wire: Wire, call: CallContext, limit: str, *, address: str | None) -> AdapterError:
     """The error of a call whose time `limit` is over."""
     what = {
         "connect_timeout": "no connection within",
@@ -179,10 +181,14 @@ def expired(wire: Wire, call: CallContext, limit: str) -> AdapterError:
     }[limit]
     return AdapterError(
         "timeout",
-        f"{wire.display}: {what} {getattr(call, limit):g} s ({limit})",
+        f"{_at(wire, address)}: {what} {getattr(call, limit):g} s ({limit})",
         provider=wire.provider,
         metadata={"limit": limit},
     )
+
+
+def _at(wire: Wire, address: str | None) -> str:
+    return f"{wire.display} at {address}" if address else wire.display
 
 
 def _too_large(wire: Wire, limit: int) -> AdapterError:

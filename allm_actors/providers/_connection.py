@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
@@ -84,6 +85,11 @@ class HttpAdapter(Adapter, slot=True):
     def extra_headers(self) -> dict[str, str]:
         """Return the headers that this configuration adds to every request."""
         return {}
+
+    @property
+    def address(self) -> str | None:
+        """The host that requests go to, with the port if the URL names one."""
+        return urlsplit(self.base_url).netloc
 
     @property
     def custom_host(self) -> bool:
@@ -190,7 +196,9 @@ class HttpConnection(Connection):
             except AllmError as error:
                 failure = error
             except TransportError as error:
-                failure = transport_failure(prepared.wire, error, call, "stream_timeout")
+                failure = transport_failure(
+                    prepared.wire, error, call, "stream_timeout", address=self.adapter.address
+                )
             except Interrupted:
                 if exchange.halted:
                     return
@@ -244,9 +252,12 @@ class HttpConnection(Connection):
         except AllmError as error:
             failure = error
         except TransportError as error:
-            failure = transport_failure(wire, error, call, "request_timeout")
+            failure = transport_failure(wire, error, call, "request_timeout", address=self.adapter.address)
         except Interrupted:
-            failure = expired(wire, call, "request_timeout") if exchange.expired else down(wire.provider)
+            if exchange.expired:
+                failure = expired(wire, call, "request_timeout", address=self.adapter.address)
+            else:
+                failure = down(wire.provider)
         finally:
             if timer is not None:
                 cancel_timer(timer)

@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from requests.structures import CaseInsensitiveDict
 
 from allm_actors._version import __version__
+from allm_actors.engine.keys import env_vars_for
 from allm_actors.errors import AdapterError, EngineError, FieldError, ValidationError
 
 if TYPE_CHECKING:
@@ -138,8 +139,8 @@ def find_key(adapter: HttpAdapter, call: CallContext) -> SecretStr | None:
             return None
         raise EngineError(
             "missing_key",
-            f"no API key for {adapter.provider!r}: pass api_key= to the call, use allm_actors.keys, "
-            "or set the environment variable",
+            f"no API key for {adapter.provider!r}: set {' or '.join(env_vars_for(adapter.provider))}, "
+            "pass api_key= to the call, or use allm_actors.keys.put",
             provider=adapter.provider,
         )
     if not _sendable(key):
@@ -196,7 +197,7 @@ def url_problem(url: str) -> str | None:
         return "it is not a URL"
     problem = None
     if parts.scheme not in ("http", "https"):
-        problem = "its scheme must be http or https"
+        problem = "its scheme must be http or https, as in http://localhost:11434/v1"
     elif not parts.hostname:
         problem = "it has no host"
     elif "@" in parts.netloc:

@@ -288,7 +288,11 @@ class _Attempt:
         self._silence += seconds
         self._wake.wait(min(seconds, left))
         if seconds > left:
-            return AdapterError("timeout", f"{self._limit} is over", metadata={"limit": self._limit})
+            return AdapterError(
+                "timeout",
+                f"nothing more arrived within {self._seconds:g} s ({self._limit})",
+                metadata={"limit": self._limit},
+            )
         return None
 
 

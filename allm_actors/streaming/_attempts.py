@@ -59,6 +59,7 @@ class Attempts:
         on_retry: Told of each repetition, in the stream's process.
         on_milestone: Told of the first event and of a good last one, in the stream's process.
         sleep: Waits between attempts; an exit has to end it.
+        about: Which call it is, for people to read: a note on each error that ends it.
         clock: The monotonic clock.
         rng: Gives the jitter, 0..1.
     """
@@ -73,6 +74,7 @@ class Attempts:
         provider: str | None,
         on_retry: RetryReport | None = None,
         on_milestone: Callable[[Event], object] | None = None,
+        about: str | None = None,
         sleep: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
@@ -84,6 +86,7 @@ class Attempts:
         self.provider = provider
         self._on_retry = on_retry
         self._on_milestone = on_milestone
+        self.about = about
         self._sleep = sleep or beam.sleep
         self._clock = clock
         self._rng = rng
@@ -130,7 +133,7 @@ class Attempts:
                         return
                 self._current.close()
                 if not self._wait(delay, attempt, error):
-                    yield ErrorEvent(error=self._limits.error("deadline", self.provider))
+                    yield self._failed(self._limits.error("deadline", self.provider))
                     return
                 if not self._open():
                     yield failure
@@ -190,7 +193,13 @@ class Attempts:
         if watch.expired is not None:
             failure = self._limits.error(watch.expired, self.provider)
         assert failure is not None
-        return ErrorEvent(error=failure), started, usable
+        return self._failed(failure), started, usable
+
+    def _failed(self, error: AllmError) -> ErrorEvent:
+        event = ErrorEvent(error=error)
+        if self.about is not None:
+            event.error.add_note(self.about)  # the event's own copy
+        return event
 
     def _milestone(self, event: Event) -> None:
         if self._on_milestone is not None:

@@ -41,7 +41,12 @@ class Limits:
 
     def error(self, limit: Limit, provider: str | None) -> AdapterError:
         """What the consumer is told when `limit` is over."""
-        message = f"{provider or 'adapter'}: {limit} is over"
+        what = {
+            "content_timeout": f"no content for {self.content:g} s (content_timeout)",
+            "deadline": "no complete answer before the deadline of the call (deadline)",
+            "request_timeout": f"no complete answer within {self.attempt:g} s (request_timeout)",
+        }[limit]
+        message = f"{provider or 'adapter'}: {what}"
         return AdapterError("timeout", message, provider=provider, metadata={"limit": limit})
 
 

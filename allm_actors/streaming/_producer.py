@@ -44,16 +44,18 @@ class Producer:
         lease: The connection it uses, and the processes it depends on. It is kept, and with it what runs
             behind a plain engine, until the stream has ended.
         provider: The tag in the errors made here.
+        about: Which call it is, for people to read: a note on the errors made here.
         span: Ends with the stream, if there is one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         source: Iterable[Any],
         *,
         interrupt: Callable[[], None] | None = None,
         lease: Lease | None = None,
         provider: str | None = None,
+        about: str | None = None,
         span: Span | None = None,
     ) -> None:
         self._start: tuple[Iterable[Any], Callable[[], None] | None, Lease | None] | None = (
@@ -62,6 +64,7 @@ class Producer:
             lease,
         )
         self._provider = provider
+        self._about = about
         self._span = span
         self.unstartable = False
         self._said_last = False
@@ -109,6 +112,8 @@ class Producer:
             f"{self._provider or 'adapter'}: the adapter's process went away",
             provider=self._provider,
         )
+        if self._about is not None:
+            error.add_note(self._about)
         self.finish(error)
         return [ErrorEvent(error=error)]
 

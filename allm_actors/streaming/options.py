@@ -169,9 +169,10 @@ def _json(name: str, value: Any) -> Any:
         return _JSON.validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = "".join(f"[{step!r}]" for step in first["loc"])
+    where = "".join(f"[{step!r}]" for step in first["loc"])
+    problem = f"at {where}: {first['msg']}" if where else f"not {type(value).__name__}"
     raise TypeError(
-        f"option {name!r} must be a JSON value, not {type(value).__name__}: {where or 'it'}: {first['msg']}"
+        f"option {name!r} is none of the library's, so it goes to the provider as JSON; {problem}"
     )
 
 

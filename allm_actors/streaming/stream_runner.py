@@ -151,6 +151,7 @@ class OpenCall:
             interrupt=self.attempts.interrupt,
             lease=self.lease,
             provider=self.attempts.provider,
+            about=self.attempts.about,
             span=self.span if self.span.name == "stream" else None,
         )
 
@@ -199,6 +200,7 @@ def open_call(  # noqa: PLR0913  # the further three are for callers within the 
         _metadata(value, site.name, request, request_id, chosen),
         details={"request": request, "options": extra, "adapter": value.adapter},
     )
+    about = _about(value, request, request_id)
     try:
         adapter = _streaming_adapter(value)
         validate.request(request)
@@ -225,8 +227,11 @@ def open_call(  # noqa: PLR0913  # the further three are for callers within the 
             provider=adapter.provider,
             on_retry=_RetryReport(context.request_id, adapter.provider, watched),
             on_milestone=_Milestones(watched, began),
+            about=about,
         )
     except BaseException as error:
+        if isinstance(error, AllmError) and about not in getattr(error, "__notes__", ()):
+            error.add_note(about)
         # A copy, for whoever watches may keep it: what is raised here has this frame hanging on it.
         watched.finish(error.replace() if isinstance(error, AllmError) else error)
         raise
@@ -297,6 +302,18 @@ def _metadata(
         "provider": engine.adapter.provider if engine.adapter is not None else None,
         "model": model.id if isinstance(model, ModelRef) else model,
     }
+
+
+def _about(engine: Engine, request: Request, request_id: str) -> str:
+    """Which call it is, for people to read."""
+    adapter, model = engine.adapter, request.model
+    where = ""
+    if adapter is not None:
+        address = f" at {adapter.address}" if adapter.address else ""
+        where = f" to {adapter.provider}{address}"
+    named = model.id if isinstance(model, ModelRef) else model
+    text = f"request {request_id}{where}, model {named!r}"
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 @dataclass(frozen=True, slots=True)

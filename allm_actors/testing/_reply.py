@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from allm_actors.data import ToolCall
 
-    from allm_actors.data import ToolCall
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Fault = Literal["stall", "drop", "end", "truncate", "malformed"]
 """What goes wrong with a body:
@@ -43,7 +44,7 @@ class Reply:
     ```
 
     Raises:
-        TypeError: A text, status or time of the wrong type.
+        TypeError: A text, call, status or time of the wrong type.
         ValueError: A fault or framing there is not, an impossible status or time.
     """
 
@@ -103,6 +104,8 @@ class Reply:
         # A misspelt fault that never comes would make a test pass that tests nothing.
         if not isinstance(self.text, str):
             raise TypeError(f"text must be str, not {type(self.text).__name__}")
+        _check_list("chunks", self.chunks if self.chunks is not None else (), str)
+        _check_list("tool_calls", self.tool_calls, ToolCall)
         if self.fault is not None and self.fault not in _FAULTS:
             raise ValueError(f"fault must be one of {', '.join(_FAULTS)}; not {self.fault!r}")
         if self.framing not in _FRAMINGS:
@@ -130,6 +133,14 @@ class Reply:
     def whole_text(self) -> str:
         """The text as a whole answer has it."""
         return "".join(self.chunks) if self.chunks is not None else self.text
+
+
+def _check_list(name: str, items: Any, kind: type) -> None:
+    if isinstance(items, str) or not isinstance(items, Sequence):
+        raise TypeError(f"{name} must be a list of {kind.__name__}, not {type(items).__name__}")
+    for index, item in enumerate(items):
+        if not isinstance(item, kind):
+            raise TypeError(f"{name}[{index}] must be a {kind.__name__}, not {type(item).__name__}")
 
 
 def arguments_of(call: ToolCall) -> str:

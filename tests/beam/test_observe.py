@@ -376,3 +376,31 @@ def test_looking_while_everything_changes_never_fails(lab):  # B-122
         thread.result()
     assert outcome_in(hub, lambda process: 1) == 1
     beam.stop(hub)
+
+
+def test_a_program_without_structlog_reads_a_traceback_line_by_line(caplog):
+    """Indented under its record, so that no line of it can pass for a record of its own."""
+
+    def fail():
+        raise ValueError("first\nevent='forged'")
+
+    pid = beam.spawn(fail)
+    until(lambda: any("process.exited" in record.getMessage() for record in caplog.records))
+    text = next(r.getMessage() for r in caplog.records if "process.exited" in r.getMessage())
+    head, *below = text.split("\n")
+
+    assert f"pid={pid.number}" in head
+    assert "traceback" not in head
+    assert below[0] == "    Traceback (most recent call last):"
+    assert all(line.startswith("    ") for line in below)
+
+
+def test_a_child_that_did_not_start_is_named_with_its_reason():
+    class Broken(beam.Process):
+        def init(self):
+            raise OSError("no disk")
+
+    with pytest.raises(
+        beam.StartError, match="its child 'disk' did not start: crashed with OSError: no disk"
+    ):
+        beam.Supervisor.start([beam.ChildSpec(id="disk", start=Broken)])

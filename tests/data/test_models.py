@@ -406,11 +406,37 @@ def test_other_inputs_are_a_type_error_naming_the_type(input_, named):
 
 
 def test_a_bad_message_dict_says_what_is_wrong_with_it():
-    """C-2, C-10."""
+    """C-2, C-10: and which one it is."""
     with pytest.raises(pydantic.ValidationError) as caught:
-        request([{"role": "user"}])
+        request(["hello", {"role": "user"}])
 
-    assert caught.value.errors()[0]["loc"] == ("content",)
+    assert caught.value.errors()[0]["loc"] == (1, "content")
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"), [({"role": "user", "content": "x"}, "put a message dict into a list")]
+)
+def test_an_input_that_is_nearly_right_is_told_how(given, hint):  # C-10
+    with pytest.raises(TypeError, match=f"got dict; {hint}"):
+        request(given)
+
+
+@pytest.mark.parametrize(
+    ("build", "loc"),
+    [
+        (lambda text: Message(role="user", content=text), ("content",)),
+        (lambda text: Message(role="user", content=[{"type": "text", "text": text}]), ("content", 0, "text")),
+        (lambda text: Message(role="user", content=[TextPart(text=text)]), ("text",)),
+    ],
+)
+def test_text_that_no_json_can_hold_is_refused_where_it_comes_in(build, loc):
+    """C-84: what was taken can be written; half of a surrogate pair cannot."""
+    with pytest.raises(pydantic.ValidationError, match="surrogate pair at index 2") as caught:
+        build("ab\ud800")
+
+    assert caught.value.errors()[0]["loc"] == loc
+    whole = build("ab\U0001f600 é")
+    assert type(whole).model_validate_json(whole.model_dump_json()) == whole
 
 
 def test_compact_json_is_plain_json():

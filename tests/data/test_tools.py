@@ -424,3 +424,16 @@ def test_impossible_handlers_are_refused_when_the_tool_is_built(handler):
         Tool(name="f", description="", schema={}, handler=handler)
 
     assert caught.value.errors()[0]["loc"] == ("handler",)
+
+
+def test_a_parameter_that_json_cannot_say_is_named():
+    """C-17."""
+
+    class Handle:
+        pass
+
+    def send(handle: Handle, text: str):
+        """Send."""
+
+    with pytest.raises(ValueError, match=r"no JSON schema .* of send \(handle: Handle, text: str\)"):
+        tool(send)

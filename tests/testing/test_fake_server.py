@@ -448,3 +448,16 @@ def test_a_reply_that_a_fault_ends_was_never_answered(connect, fault, said):
         assert request.wait_disconnected()
         assert request.sent == (len(frames_of[0] + frames_of[1]) if said > 0 else 0)
         assert request.answered_at is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"tool_calls": [("id", "name")]}, r"tool_calls\[0\] must be a ToolCall, not tuple"),
+        ({"tool_calls": "add"}, "tool_calls must be a list of ToolCall, not str"),
+        ({"chunks": ["a", 1]}, r"chunks\[1\] must be a str, not int"),
+    ],
+)
+def test_what_cannot_be_said_is_refused_before_a_server_tries_to(fields, said):
+    with pytest.raises(TypeError, match=said):
+        Reply(**fields)
