@@ -1,4 +1,8 @@
-"""What a program holds: threads, descriptors, sockets, processes, names."""
+"""What a program holds: threads, descriptors, sockets, processes, names, live objects.
+
+Objects are counted, not bytes: that tells a leak of one object in the shortest of runs, where the size of a
+program tells nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,17 @@ from pathlib import Path
 from allm_actors import beam
 
 _DESCRIPTORS = Path("/proc/self/fd")
+_OURS = (
+    "allm_actors.",
+    "urllib3.",
+    "requests.",
+    "http.client",
+    "threading",
+    "_thread",
+    "socket",
+    "_queue",
+    "asyncio.",
+)
 
 
 class Baseline:
@@ -24,7 +39,9 @@ class Baseline:
         limit = time.monotonic() + timeout
         while True:
             gc.collect()
-            more = {kind: now - self._held[kind] for kind, now in _held().items()}
+            held = _held()
+            more = {kind: held[kind] - before for kind, before in self._held.items()}
+            del held
             if not any(more.values()) or time.monotonic() > limit:
                 return [f"{kind}: {dict(surplus)}" for kind, surplus in more.items() if surplus]
             time.sleep(0.01)
@@ -37,7 +54,13 @@ def _held() -> dict[str, Counter[str]]:
         "processes": Counter(str(pid) for pid in beam.processes()),
         "zombies": Counter(str(each["pid"]) for each in beam.info()["zombies"]),
         "names": Counter(repr(name) for name in beam.registered()),
+        "objects": Counter(kind for kind in map(_kind, gc.get_objects()) if kind.startswith(_OURS)),
     }
+
+
+def _kind(each: object) -> str:
+    kind = type(each)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _descriptors() -> list[str]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .lateness import Lateness
     from .ledger import Entry
-    from .monkey import Birth, Kill
+    from .monkey import Birth, Kill, Restart
     from .provider import Answered
 
 HALT = 0.5
@@ -24,6 +24,8 @@ HALT = 0.5
 SLACK = 0.5
 """Seconds by which a limit may be missed, on top of what the machine itself was late."""
 _CLOCK = 0.02
+RESTART = 2.0
+"""Seconds within which what was killed is back, or its supervisor gone."""
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Judge:
     Args:
         answered: The provider's.
         kills: What was killed meanwhile.
-        late: How late the machine was, in this process and in the provider's.
+        late: How late the machine was: in this process, and in the provider's.
     """
 
     def __init__(self, answered: Iterable[Answered], kills: Sequence[Kill], late: Sequence[Lateness]) -> None:
@@ -60,7 +62,7 @@ class Judge:
         self._kills = collections.defaultdict(list)
         for kill in kills:
             self._kills[kill.engine].append(kill)
-        self._late = late
+        self._here, self._there = late
 
     def judge(self, entry: Entry) -> None:
         """Look at one stream."""
@@ -130,11 +132,12 @@ class Judge:
         if entry.limit == "deadline":
             return []  # that it was over is seen to elsewhere
         kills = self._kills[entry.engine]
-        if entry.reason == "adapter_down" and any(entry.began - 1 <= k.at <= entry.ended for k in kills):
+        since = entry.began - 1  # the end of one process takes a moment to become that of the others
+        since -= self._lateness(since, entry.ended)
+        if entry.reason == "adapter_down" and any(since <= k.at <= entry.ended for k in kills):
             return []
         if entry.reason == "engine_down" and any(
-            k.what in ("supervisor", "adapter") and entry.began - MAX_SECONDS <= k.at <= entry.ended
-            for k in kills
+            k.what in ("supervisor", "adapter") and since <= k.at <= entry.ended for k in kills
         ):
             return []
         return [f"{ending} with {entry.reason} (limit {entry.limit}) for no reason"]
@@ -162,8 +165,21 @@ class Judge:
                 found.append(_story(entry, request))
         return found
 
+    def restarts(self, restarts: Iterable[Restart]) -> None:
+        """What was killed came back soon."""
+        for killed_at, over_at, engine, what in restarts:
+            if over_at - killed_at > RESTART + self._lateness(killed_at, over_at):
+                self.report.problems.append(
+                    f"{what} of {engine} was killed and away for {over_at - killed_at:.2f} s"
+                )
+
     def _lateness(self, began: float, ended: float) -> float:
-        return max(late.during(began, ended) for late in self._late)
+        """How late a chain of two threads here and one of the provider's may have been.
+
+        Whatever is judged here takes that many: who halts hands on to who cuts, whose end the provider sees.
+        On a machine that is not late it is nothing.
+        """
+        return 2 * self._here.during(began, ended) + self._there.during(began, ended)
 
 
 def _story(entry: Entry, request: Answered) -> str:
@@ -201,18 +217,30 @@ def _repeated(requests: list[Answered], plans: list[faults.Plan]) -> list[str]:
     return found
 
 
-def restarts(births: Iterable[Birth]) -> list[str]:
-    """No supervisor restarts more often than its intensity allows."""
+def too_often(births: Iterable[Birth], kills: Iterable[Kill]) -> list[str]:
+    """No supervisor restarts more often than its intensity allows.
+
+    When it counted a restart nobody else knows, only that it was after the kill and before the birth. So one
+    restart too many is proven where even the first kill and the last birth are not far enough apart.
+    """
     found = []
+    causes = collections.defaultdict(list)
+    for kill in kills:
+        if kill.what != "stream":
+            causes[kill.engine].append(kill.at)
     lives = collections.defaultdict(list)
     for birth in births:
         lives[birth.engine, birth.supervisor].append(birth.at)
     for (engine, supervisor), times in lives.items():
         again = times[1:]  # the first is no restart
-        for index, at in enumerate(again):
-            within = bisect.bisect_right(again, at + MAX_SECONDS - _CLOCK) - index
-            if within > MAX_RESTARTS:
-                found.append(f"supervisor {supervisor} of {engine} restarted {within} times in a row")
+        for first, last in zip(again, again[MAX_RESTARTS:], strict=False):
+            before = bisect.bisect_left(causes[engine], first)
+            if not before:
+                found.append(f"supervisor {supervisor} of {engine} restarted, and nothing was killed")
+            elif (within := last - causes[engine][before - 1]) < MAX_SECONDS:
+                found.append(
+                    f"supervisor {supervisor} of {engine} restarted {MAX_RESTARTS + 1} times in {within:.3f} s"
+                )
     return found
 
 

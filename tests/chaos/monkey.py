@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_RESTARTS, MAX_SECONDS = 3, 5.0
 _PACE = 2.0  # seconds between two kills of one engine's processes: three in five seconds at most
-_RESTARTED = 2.0
+_PATIENCE = 20.0
 
 
 class Kill(NamedTuple):
@@ -35,6 +35,15 @@ class Kill(NamedTuple):
     engine: str
     what: str
     """`stream`, `adapter`, `streams` (their supervisor), `engine`, `supervisor`."""
+
+
+class Restart(NamedTuple):
+    """A process was killed, and came back or its supervisor ended."""
+
+    killed_at: float
+    over_at: float
+    engine: str
+    what: str
 
 
 class Birth(NamedTuple):
@@ -102,7 +111,21 @@ class Engines:
             name, reason = end
             self.gave_up += reason == "shutdown"
             if not self._closing:
-                self._refs[name] = self._start(name, self._values[name])
+                self._refs[name] = self._start_again(name)
+
+    def _start_again(self, name: str) -> Any:
+        """Start an engine whose supervisor is gone.
+
+        What a killed supervisor leaves behind ends a moment after it, and has the name until then.
+        """
+        limit = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return self._start(name, self._values[name])
+            except ValueError:
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(0.002)
 
 
 class Monkey(threading.Thread):
@@ -110,12 +133,14 @@ class Monkey(threading.Thread):
 
     Attributes:
         kills: What it killed, and when.
+        restarts: How long what it killed was away.
         problems: What did not come back, or did not give up.
     """
 
     def __init__(self, engines: Engines, seed: str) -> None:
         super().__init__(name="chaos-monkey", daemon=True)
         self.kills: list[Kill] = []
+        self.restarts: list[Restart] = []
         self.problems: list[str] = []
         self._engines = engines
         self._rng = random.Random(f"{seed}/monkey")
@@ -173,20 +198,23 @@ class Monkey(threading.Thread):
         assert isinstance(child, beam.Pid)
         self._note(engine, what)
         beam.exit(child, "kill")
-        limit = time.monotonic() + _RESTARTED
+        killed_at = time.monotonic()
         while supervisor.alive and self._births(supervisor) == before:
-            if time.monotonic() > limit:
-                self.problems.append(f"{what} of {engine} was killed and has not come back in {_RESTARTED} s")
+            if time.monotonic() > killed_at + _PATIENCE:
+                self.problems.append(f"{what} of {engine} was killed and has not come back in {_PATIENCE} s")
                 break
-            self._over.wait(0.002)
+            time.sleep(0.002)
+        self.restarts.append(Restart(killed_at, time.monotonic(), engine, what))
         return supervisor
 
     def _kill_too_often(self, engine: str) -> None:
         """Kill until the supervisor gives up, which it does after `MAX_RESTARTS` restarts at the latest."""
+        began = time.monotonic()
         for _ in range(MAX_RESTARTS + 1):
             if not self._kill_child(engine, "adapter").alive:
                 return
-        self.problems.append(f"{engine} was restarted more than {MAX_RESTARTS} times in a row")
+        if time.monotonic() - began < MAX_SECONDS:  # else the first of them counts no more
+            self.problems.append(f"{engine} was restarted more than {MAX_RESTARTS} times in a row")
 
     def _births(self, supervisor: beam.Pid) -> int:
         return sum(birth.supervisor == supervisor.number for birth in self._engines.births)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import heapq
 import itertools
 import queue
@@ -23,6 +24,7 @@ WORKERS = 32
 _HALTERS = 4
 _SAMPLE_EVERY = 0.25
 _PAGE = 4096
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 class Service:
@@ -155,7 +157,13 @@ class Halter:
 
 
 def resident() -> int:
-    """The resident memory of this process, in bytes; 0 where it cannot be had."""
+    """The resident memory of this process, in bytes; 0 where it cannot be had.
+
+    What the allocator keeps of what was freed is given back first. It has an arena for each of some threads,
+    and those fill up in places for as long as they are used, whether or not anything is left in them.
+    """
     if sys.platform != "linux":
         return 0
+    if _trim is not None:
+        _trim(0)
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
@@ -23,7 +24,7 @@ from allm_actors.providers import Fake
 
 from .baseline import Baseline
 from .consumers import ConsumerDied
-from .invariants import Judge, growth, restarts
+from .invariants import Judge, growth, too_often
 from .lateness import Lateness
 from .ledger import Ledger
 from .monkey import Engines, Monkey
@@ -36,7 +37,7 @@ SWITCH = float(os.environ.get("ALLM_CHAOS_SWITCH", "0"))
 
 _SECONDS_A_STREAM = 0.1
 _MAX_GROWTH = 5_000_000
-_WARM = 10_000  # half of them are what it takes until the allocator has an arena for every thread, and all are full
+_WARM = 10_000  # by half of them the pools are as large as they get
 _EXPECTED = ("killed", "shutdown", "supervisor.max_restarts")
 
 
@@ -111,18 +112,20 @@ def test_a_service_survives_what_services_meet(tmp_path, crashes, switching, cap
         judge.judge(entry)
         count += 1
     judge.rest()
-    problems = judge.report.problems + monkey.problems + restarts(engines.births) + crashes
+    judge.restarts(monkey.restarts)
+    problems = judge.report.problems + monkey.problems + too_often(engines.births, monkey.kills) + crashes
     with capsys.disabled():
         print(f"\nchaos: seed {SEED}, {STREAMS} streams, {len(answered)} requests in {took:.1f} s", end="")
         print(_summary(judge.report, service, engines, monkey, [late, provider_late]))
-    del judge, answered, entry
+    grown = growth(service.memory, STREAMS)
+    del judge, answered, entry, service, monkey, engines, late, provider_late, ledger, provider
 
     assert not problems, f"seed {SEED}: {len(problems)} problems\n" + "\n".join(problems[:40])
     assert count == STREAMS
     assert standing == 0, f"{standing} connections stand, as the provider sees it"
     assert base.surplus(timeout=5) == []
-    if STREAMS >= _WARM:
-        assert growth(service.memory, STREAMS) < _MAX_GROWTH
+    if STREAMS >= _WARM:  # in a short run it is the objects above that tell a leak
+        assert grown < _MAX_GROWTH
 
 
 def _warm_up():
@@ -131,6 +134,7 @@ def _warm_up():
     with allm.stream_generate(engine, "hello") as stream:
         list(stream)
     beam.Task.async_(int).await_(5)
+    asyncio.run(asyncio.sleep(0))
 
 
 def _summary(report, service, engines, monkey, lates):
