@@ -353,3 +353,30 @@ def test_every_event_of_a_conversation_can_be_shown(run, server, tools):
     assert kinds[-1] == "chat_completed"
     assert {"tool_execution_started", "tool_result_encoded", "step_completed"} <= set(kinds)
     assert json.loads(out.splitlines()[-1].split(maxsplit=3)[3])["result"]["halted_reason"] == "completed"
+
+
+def test_tools_that_cannot_be_imported_say_why_and_are_no_bug_of_ours(run, tmp_path):
+    broken = tmp_path / "broken.py"
+    broken.write_text("1 / 0\n")
+
+    for given, said in [
+        (str(broken), f"the tools of {broken} cannot be had: ZeroDivisionError: division by zero"),
+        ("no_such_module_", "No module named 'no_such_module_'; the name of a file ends in .py"),
+        (str(tmp_path / "none.py"), "No such file or directory"),
+    ]:
+        code, _, err = run("chat", "--provider", "fake", "--tools", given, "Hi")
+
+        assert code == 1
+        assert said in err
+        assert "bug" not in err
+
+
+def test_a_file_that_holds_no_session_is_named(run, tmp_path):
+    file = tmp_path / "talk.json"
+    file.write_text("{")
+
+    code, _, err = run("chat", "--provider", "fake", "--session", str(file), "Hi")
+
+    assert code == 1
+    assert f"{file} holds no session that can go on" in err
+    assert file.read_text() == "{"

@@ -75,6 +75,8 @@ class Chat:
             _drop_output()
             return READER_GONE
         except (AllmError, OSError, ValueError) as error:
+            if self.verbose and error.__cause__ is not None:
+                raise
             return self._fail(error)
         except Exception as error:
             if self.verbose:

@@ -163,12 +163,17 @@ def load_tools(names: Sequence[str]) -> list[Tool]:
     """Give the tools that Python files and modules define.
 
     Raises:
-        ValueError: One of them defines none.
-        Exception: What importing it raised.
+        ValueError: One of them defines none, or cannot be imported; `__cause__` is why.
     """
     tools: list[Tool] = []
     for name in names:
-        found = [value for value in vars(_module(name)).values() if isinstance(value, Tool)]
+        try:
+            module = _module(name)
+        except Exception as error:
+            what = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+            hint = "" if name.endswith(".py") else "; the name of a file ends in .py"
+            raise ValueError(f"the tools of {name} cannot be had: {what}{hint}") from error
+        found = [value for value in vars(module).values() if isinstance(value, Tool)]
         if not found:
             raise ValueError(f"{name} defines no tool: make one with @allm_actors.tool")
         tools += [tool for tool in found if tool not in tools]
@@ -198,6 +203,7 @@ def _read(prompt: str) -> str | None:
         try:
             return input(prompt)
         except EOFError:
+            sys.stderr.write("\n")  # the line of the prompt is not ended by whoever types Ctrl-D
             return None
     line = sys.stdin.readline()
     return line.rstrip("\n") if line else None
@@ -209,9 +215,7 @@ def _load(path: Path | None, system: str | None) -> Session:
             session = Session.model_validate_json(path.read_text(encoding="utf-8"))
             validate.session(session)
         except (ValueError, ValidationError) as error:
-            error.add_note(
-                f"{path} is no session that can go on; name another file with --session, or remove it"
-            )
+            error.add_note(f"{path} holds no session that can go on: name another file, or remove it")
             raise
         return Session.reset_error(session) if session.status == "error" else session
     if path is not None and not os.access(path.resolve().parent, os.W_OK):

@@ -312,7 +312,7 @@ def _about(engine: Engine, request: Request, request_id: str) -> str:
         address = f" at {adapter.address}" if adapter.address else ""
         where = f" to {adapter.provider}{address}"
     named = model.id if isinstance(model, ModelRef) else model
-    text = f"request {request_id}{where}, model {named!r}"
+    text = f"request {request_id}{where}{f', model {named!r}' if named is not None else ''}"
     return text if text.isprintable() else repr(text)[1:-1]
 
 
