@@ -18,6 +18,7 @@ import dataclasses
 import math
 import queue
 from dataclasses import dataclass, field
+from threading import current_thread
 from typing import TYPE_CHECKING, Any, Final, Never
 
 from allm_actors.beam._check import seconds
@@ -311,7 +312,7 @@ class EventQueue:
             self.finished = True
             return item.terminal
         self.taken = taken = self.taken + 1
-        self._lane.own()
+        self._lane.owner = current_thread()
         if self._blocked and self.sent - taken <= self._window // 2:
             self._blocked = False
             self._credit.put(None)

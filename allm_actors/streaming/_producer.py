@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Producer", "ProducerTap"]
 
 _TERMINAL: Final = frozenset({End, Failed, beam.Down})
-_LAST: Final = frozenset({MessageCompleted, ErrorEvent})
+_SPECIAL: Final = _TERMINAL | {MessageCompleted, ErrorEvent}
 _CLOSE_TIMEOUT: Final = 0.5
 
 
@@ -152,7 +152,7 @@ class ProducerTap:
             item = self._reader.take()
         except beam.NoProcess:
             return self._refused()
-        return self._seen(item)
+        return self._seen(item) if type(item) in _SPECIAL else item
 
     async def atake(self) -> Any:
         """The next event, or `ENDED`, without blocking the loop."""
@@ -160,11 +160,10 @@ class ProducerTap:
             item = await self._reader.atake()
         except beam.NoProcess:
             return self._refused()
-        return self._seen(item)
+        return self._seen(item) if type(item) in _SPECIAL else item
 
     def _seen(self, item: Any) -> Any:
-        kind = type(item)
-        if kind in _TERMINAL:
+        if type(item) in _TERMINAL:
             # The queue's finalizer must not lead to the reason of the end: an exception in it that is raised
             # here soon has the consumer's frames hanging on it, and this tap with them.
             self._reader.events.on_halt = None
@@ -172,8 +171,7 @@ class ProducerTap:
                 self._last_words = iter(())
                 self._last_words = iter(self._producer.outcome(item))
             return next(self._last_words, ENDED)
-        if kind in _LAST:
-            self._producer.note(item)
+        self._producer.note(item)
         return item
 
     def _refused(self) -> Any:

