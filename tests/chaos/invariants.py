@@ -80,7 +80,7 @@ class Judge:
             found += self._released(entry, ending, requests)
         else:
             found.append(f"it ended {len(entry.endings)} times: {entry.endings}")
-        found += _repeated(requests, plans)
+        found += self._repeated(requests, plans)
         seen = " ".join(f"{plan.kind}@{plan.after}/{plan.words}" for plan in plans)
         where = f"stream {entry.number} ({entry.way}, {entry.engine}; {seen or 'never asked'})"
         report.problems += [f"{where}: {each}" for each in found]
@@ -129,11 +129,18 @@ class Judge:
             return []
         if plans and entry.reason in faults.ENDINGS[plans[-1].kind]:
             return []
-        if entry.limit == "deadline":
-            return []  # that it was over is seen to elsewhere
-        kills = self._kills[entry.engine]
         since = entry.began - 1  # the end of one process takes a moment to become that of the others
         since -= self._lateness(since, entry.ended)
+        kills = self._kills[entry.engine]
+        if entry.limit in LIMITS:
+            # Without a fault only what lasts by itself, and a late machine, use up a limit.
+            if entry.limit == "deadline":
+                lasts = sum(LIMITS["content_timeout"] + _repeats_after(plan) for plan in plans)
+                lasts += RESTART * any(since <= k.at <= entry.ended for k in kills)
+            else:
+                lasts = plans[-1].pause if plans else 0.0
+            if LIMITS[entry.limit] <= lasts + SLACK + self._lateness(entry.began, entry.ended):
+                return []
         if entry.reason == "adapter_down" and any(since <= k.at <= entry.ended for k in kills):
             return []
         if entry.reason == "engine_down" and any(
@@ -150,7 +157,8 @@ class Judge:
         for request in requests:
             if request.answered_at is not None and (
                 self._last_on[request.connection] > request.received_at  # it has served another since
-                or request.answered_at <= wanted_until + _CLOCK + self._lateness(entry.began, wanted_until)
+                or request.answered_at
+                <= wanted_until + _CLOCK + self._lateness(wanted_until, request.answered_at)
             ):
                 continue  # it was over; its connection may stand
             if request.disconnected_at is None:
@@ -163,6 +171,26 @@ class Judge:
                 found.append(f"attempt {request.attempt} was closed {after * 1000:.0f} ms after it {ending}")
             if found:
                 found.append(_story(entry, request))
+        return found
+
+    def _repeated(self, requests: list[Answered], plans: list[faults.Plan]) -> list[str]:
+        """No more attempts than the policy has, and none before the provider wants to be asked again."""
+        found = []
+        if len(requests) > RETRY.max_attempts:
+            found.append(f"{len(requests)} attempts")
+        for before, plan, after in zip(requests, plans, requests[1:], strict=False):
+            if plan.kind != "limited":
+                continue
+            asked = float(plan.retry_after)
+            if asked > RETRY.max_retry_after:
+                found.append(f"asked again, though told to wait for {asked:g} s")
+                continue
+            # The provider notes that it has answered once it has; a late one does so when the client has
+            # long been waiting. It cannot have answered before it was asked.
+            answered_at = after.received_at if before.answered_at is None else before.answered_at
+            early = asked - _CLOCK - (after.received_at - answered_at)
+            if early > self._there.during(before.received_at, answered_at):
+                found.append(f"asked again {early:.3f} s too early, told to wait for {asked:g} s")
         return found
 
     def restarts(self, restarts: Iterable[Restart]) -> None:
@@ -199,22 +227,6 @@ def _repeats_after(plan: faults.Plan) -> float:
     computed = RETRY.max_delay + RETRY.jitter
     asked = float(plan.retry_after) + RETRY.jitter if plan.kind == "limited" else 0.0
     return max(computed, asked if asked <= RETRY.max_retry_after + RETRY.jitter else 0.0)
-
-
-def _repeated(requests: list[Answered], plans: list[faults.Plan]) -> list[str]:
-    """No more attempts than the policy has, and none before the provider wants to be asked again."""
-    found = []
-    if len(requests) > RETRY.max_attempts:
-        found.append(f"{len(requests)} attempts")
-    for before, plan, after in zip(requests, plans, requests[1:], strict=False):
-        if plan.kind != "limited":
-            continue
-        asked = float(plan.retry_after)
-        if asked > RETRY.max_retry_after:
-            found.append(f"asked again, though told to wait for {asked:g} s")
-        elif before.answered_at is None or after.received_at - before.answered_at < asked - _CLOCK:
-            found.append(f"asked again too early, told to wait for {asked:g} s")
-    return found
 
 
 def too_often(births: Iterable[Birth], kills: Iterable[Kill]) -> list[str]:
