@@ -217,8 +217,9 @@ def test_a_number_json_does_not_have_is_refused(value):
 
 
 def test_a_text_that_is_no_unicode_is_refused_with_its_place():
-    """P-9."""
-    request = Request(messages=[user("fine \ufffd"), user("half \ud83d")], model="m")
+    """P-9: also where it was put past the checks of a message."""
+    half = user("whole").model_copy(update={"content": "half \ud83d"})
+    request = Request(messages=[user("fine \ufffd"), half], model="m")
     with pytest.raises(ValidationError) as caught:
         OpenAI(base_url="http://h/v1").connect().stream(request, call())
     with pytest.raises(ValidationError) as of_a_name:
