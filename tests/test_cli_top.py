@@ -82,3 +82,13 @@ def test_no_program_to_watch_is_said_in_words(tmp_path, monkeypatch):
         _top.find("4711")
     with pytest.raises(_top.NothingToWatchError, match="does not answer"):
         _top.fetch(tmp_path / "nothing.sock")
+
+
+def test_the_end_of_the_program_ends_the_view_in_words(tmp_path, monkeypatch):
+    path = beam.publish(tmp_path / "top.sock")
+    monkeypatch.setattr(_top.time, "sleep", lambda _: beam.unpublish())
+    console = Console(file=io.StringIO(), width=120)
+
+    _top.watch(path, interval=1, once=False, console=console)
+
+    assert re.search(r"program \d+ has ended\n$", console.file.getvalue())

@@ -107,17 +107,25 @@ def watch(path: Path, *, interval: float, once: bool, console: Console) -> None:
         interval: Seconds between two looks.
         once: Print one snapshot and return.
         console: Where to.
+
+    Raises:
+        NothingToWatchError: The program does not answer.
     """
     if once:
         console.print(render(fetch(path)))
         return
-    with Live(render(fetch(path)), console=console, screen=True, auto_refresh=False) as live:
+    first = fetch(path)
+    with Live(render(first), console=console, screen=True, auto_refresh=False) as live:
         try:
             while True:
                 time.sleep(interval)
                 live.update(render(fetch(path)), refresh=True)
         except KeyboardInterrupt:
             return
+        except NothingToWatchError:
+            if path.exists():  # it is there, and in no state to answer
+                raise
+    console.print(f"program {first['program']} has ended", highlight=False)
 
 
 def render(snapshot: dict[str, Any]) -> Group:
