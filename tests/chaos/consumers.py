@@ -173,6 +173,7 @@ class _Reader(beam.Process):
 
 def killed(service: Service, entry: Entry, rng: random.Random) -> None:
     reader = _Reader.start(entry)
+    assert reader is not None
     ends = beam.Inbox()
     beam.monitor(reader, to=ends)
 
@@ -186,11 +187,13 @@ def killed(service: Service, entry: Entry, rng: random.Random) -> None:
     except queue.Empty:
         entry.problems.append("its consumer neither ended nor could be killed")
         return
-    reader._cell.thread.join(_PATIENCE)  # dead for all others it may still write down what it has read
+    thread = reader._cell.thread
+    assert thread is not None
+    thread.join(_PATIENCE)  # dead for all others it may still write down what it has read
     reason = reader.exit_reason if down.reason == "noproc" else down.reason
     if reason not in ("normal", "killed"):
         entry.problems.append(f"its consumer ended with {reason!r}")
-    elif reader._cell.thread.is_alive():
+    elif thread.is_alive():
         entry.problems.append("the thread of its consumer lives on")
     elif reason == "killed" and not entry.endings:
         entry.end("died")

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from allm_actors.engine import Retry
 from allm_actors.testing import Reply
+
+Framing = Literal["chunked", "length", "close"]
 
 # --- what a stream may take ---------------------------------------------------------------------------
 
@@ -71,7 +74,7 @@ class Plan:
     """Seconds: between pieces, or before the answer."""
     status: int
     retry_after: str
-    framing: str
+    framing: Framing
 
     def word(self, index: int) -> str:
         """One piece of the text; no other attempt of any stream has the same."""
@@ -85,6 +88,7 @@ def plan(seed: str, number: int, attempt: int) -> Plan:
     kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
     words = rng.randint(10, 60) if kind == "huge" else rng.randint(1, 40)
     pause = {"slow": rng.uniform(0.001, 0.02), "late": rng.uniform(0.05, 0.4)}.get(kind, 0.0)
+    framings: tuple[Framing, ...] = ("chunked", "chunked", "length", "close")
     before_headers = kind in ("stall", "drop") and rng.random() < 0.2
     return Plan(
         number=number,
@@ -95,7 +99,7 @@ def plan(seed: str, number: int, attempt: int) -> Plan:
         pause=pause,
         status=rng.choice((500, 502, 503, 529)),
         retry_after=rng.choice(_RETRY_AFTER),
-        framing=rng.choice(("chunked", "chunked", "length", "close")),
+        framing=rng.choice(framings),
     )
 
 
@@ -109,15 +113,16 @@ def reply(drawn: Plan) -> Reply:
             return Reply("out of order", status=drawn.status)
         case "slow" | "late" | "fine" | "huge":
             pauses = {"slow": "chunk_delay", "late": "delay"}
-            pause = {pauses[drawn.kind]: drawn.pause} if drawn.kind in pauses else {}
+            pause: dict[str, Any] = {pauses[drawn.kind]: drawn.pause} if drawn.kind in pauses else {}
             return Reply(chunks=text, framing=drawn.framing, **pause)
         case "quiet":
             return Reply(chunks=text, fault="stall", after=max(0, drawn.after), heartbeat=0.1)
-        case fault:
+        case _:
+            fault: Any = drawn.kind
             return Reply(chunks=text, fault=fault, after=drawn.after, framing=_told(drawn))
 
 
-def _told(drawn: Plan) -> str:
+def _told(drawn: Plan) -> Framing:
     """How the client learns where the body ends, such that it can see the fault.
 
     A body that just stops is only known to be cut where its length was told; and one that is there, in the

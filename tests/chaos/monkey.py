@@ -79,7 +79,8 @@ class Engines:
 
     def supervisor(self, name: str) -> beam.Pid:
         """The one that holds an engine's processes together, for now."""
-        return self._refs[name]._home.supervisor
+        pid: beam.Pid = self._refs[name]._home.supervisor
+        return pid
 
     def close(self) -> None:
         """Stop all."""
