@@ -121,7 +121,8 @@ def test_a_service_survives_what_services_meet(tmp_path, crashes, switching, cap
     assert not problems, f"seed {SEED}: {len(problems)} problems\n" + "\n".join(problems[:40])
     assert count == STREAMS
     assert standing == 0, f"{standing} connections stand, as the provider sees it"
-    assert base.surplus(timeout=5) == []
+    left = base.surplus(timeout=5)
+    assert not left, f"seed {SEED}: left behind: " + "; ".join(left)
     if STREAMS >= _WARM:  # in a short run it is the objects above that tell a leak
         assert grown < _MAX_GROWTH
 
