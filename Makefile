@@ -54,7 +54,7 @@ chaos: $(TEST)/.ready
 peers: $(PEERS)/.ready
 	@$(PEERS)/bin/python -m benchmarks.peers --json build/peers.json
 	@$(PEERS)/bin/python -m benchmarks.scale --json build/scale.json
-	@$(PEERS)/bin/python -m benchmarks.performance build/peers.json build/scale.json docs/generated
+	@$(PEERS)/bin/python -m benchmarks.performance build/peers.json build/scale.json docs/generated README.md
 
 docs: $(DEV)/.ready
 	@$(DEV)/bin/zensical build --strict --clean

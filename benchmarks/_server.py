@@ -255,3 +255,8 @@ class Server:
             if name == mark:
                 found.append(when)
         return found
+
+    def forget(self):
+        """Drop the news that has come."""
+        while self._pipe.poll(0):
+            self._pipe.recv()

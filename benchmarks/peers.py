@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import statistics
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,10 +24,15 @@ from benchmarks._worker import Worker
 from benchmarks.scale import best, one
 
 FLOOR, OURS = "plain requests", "allm-actors"
+EVERYONE = tuple(name for name in CLIENTS if "messages" not in name)
 ENDS = ("drop", "reset", "truncated", "clean", "short", "eof")
-SOON = 0.05
+BEGAN = time.monotonic()
 LIMIT = 2.0
 DEADLINE = 1.0
+SLOW = 10.0
+"""Seconds for a task that takes some milliseconds; after them it is lost, and its process replaced."""
+STOPS, PEERS_STOPS = 100, 20
+"""How many stops of each kind are asked of this library and of plain requests, and how many of the others."""
 MISSES = 5
 """After so many stops in a row that the server never saw, a client is not asked any more."""
 
@@ -36,7 +42,7 @@ class Run:
 
     def __init__(self, server, workers, scale):
         self.server, self.workers, self.scale = server, workers, scale
-        self.rounds = 3 if scale >= 1 else 1
+        self.rounds = 2 if scale >= 1 else 1
 
     def times(self, usual):
         """How often to do what is usually done so often."""
@@ -50,7 +56,12 @@ class Run:
         """The same with all of them at it at the same time: where they mostly wait."""
         for name in names:
             self.workers[name].begin(task, **arguments)
-        return {name: self.workers[name].result() for name in names}
+        found = {}
+        for name in names:
+            found[name] = None
+            with contextlib.suppress(TimeoutError):
+                found[name] = self.workers[name].result()
+        return found
 
     def chunk_cost(self, chunks, *names):
         """CPU seconds a chunk of a stream of so many chunks, the least of the rounds."""
@@ -60,20 +71,29 @@ class Run:
 
     def first_event(self):
         """Median seconds from the call to the first text, connected, the least of the rounds."""
-        base, count = self.server.url(chunks=1), self.times(100)
+        base, count = self.server.url(chunks=1), self.times(50)
         rounds = [self.all_do("first_event", base=base, rounds=count) for _ in range(self.rounds)]
         return {name: min(statistics.median(each[name]) for each in rounds) for name in rounds[0]}
 
-    def stops(self, task, count, within=1.0, **play):
-        """How a client's stops arrive at the server: seconds each, and how many never did."""
+    def stops(self, task, within=1.0, **play):
+        """How a client's stops arrive at the server: seconds each, and how many never did.
+
+        A stop that does not return counts as one that never arrived, whatever the server saw.
+        """
         found = {}
-        for name, worker in self.workers.items():
+        for name in EVERYONE:
+            worker = self.workers[name]
             base = self.server.url(mark=f"{task}-{name.replace(' ', '')}", **play)
             mark = base.split("mark=")[1].split(",")[0]
             took, missed, row = [], 0, 0
-            for _ in range(count):
-                began = worker.do(task, base=base)
-                seen = self.server.closes(mark, within=within)
+            for _ in range(self.times(STOPS if name in (OURS, FLOOR) else PEERS_STOPS)):
+                self.server.forget()  # one that came late is not the next one's
+                try:
+                    began = worker.do(task, within=SLOW, base=base)
+                    seen = self.server.closes(mark, within=within)
+                except TimeoutError:
+                    began, seen = None, []
+                    worker.do("warm", base=self.server.url(chunks=3))
                 if seen:
                     took.append(max(0.0, seen[0] - began))
                 missed, row = (missed, 0) if seen else (missed + 1, row + 1)
@@ -85,7 +105,6 @@ class Run:
 
 def measure(run):
     """Everything of a run, by measurement and client."""
-    everyone = [name for name in CLIENTS if "messages" not in name]
     url = run.server.url
     run.all_do("warm", base=url(chunks=3))
     found = {"chunk": run.chunk_cost(run.times(3000))}
@@ -94,21 +113,20 @@ def measure(run):
     found["long"] = run.chunk_cost(run.times(60_000), OURS, FLOOR)
     found["first"] = run.first_event()
     say("first", found)
-    count = run.times(100)
-    found["silent_stop"] = run.stops("stop_elsewhere", count, end="silent")
-    found["stop"] = run.stops("stop_after", count, gap=0.005, chunks=1000)
-    found["walk_away"] = run.stops("walk_away", count // 2, gap=0.005, chunks=1000)
-    found["drop"] = run.stops("drop", count // 2, gap=0.005, chunks=1000)
-    say("stop", found)
-    found["ends"] = {end: run.all_do("outcome", *everyone, base=url(chunks=5, end=end)) for end in ENDS}
+    found["silent_stop"] = run.stops("stop_elsewhere", end="silent")
+    for what, task in (("stop", "stop_after"), ("walk_away", "walk_away"), ("drop", "drop")):
+        found[what] = run.stops(task, gap=0.005, chunks=1000)
+        say(what, found)
+    say("silent_stop", found)
+    found["ends"] = {end: run.all_do("outcome", *EVERYONE, base=url(chunks=5, end=end)) for end in ENDS}
     within = 2 * LIMIT
     found["timeouts"] = {
         "silent": run.all_at_once(
-            "time_out", *everyone, base=url(chunks=2, end="silent"), within=within, timeout=LIMIT
+            "time_out", *EVERYONE, base=url(chunks=2, end="silent"), within=within, timeout=LIMIT
         ),
         "comments": run.all_at_once(
             "time_out",
-            *everyone,
+            *EVERYONE,
             base=url(chunks=2, end="comments"),
             within=within,
             timeout=LIMIT,
@@ -134,12 +152,12 @@ def measure(run):
             asynchronous=True,
         ),
     }
-    retrying = [name for name in everyone if name != FLOOR]
+    retrying = [name for name in EVERYONE if name != FLOOR]
     found["deadline"] = run.all_at_once(
         "time_out", *retrying, base=url(status=503), within=5 * DEADLINE, deadline=DEADLINE
     )
     say("timeouts", found)
-    found["asleep"] = run.all_at_once("asleep", *everyone, base=url(chunks=47_000, size=1000), seconds=3.0)
+    found["asleep"] = run.all_at_once("asleep", *EVERYONE, base=url(chunks=47_000, size=1000), seconds=3.0)
     return found
 
 
@@ -182,7 +200,12 @@ def loads(scale):
 
 def say(what, found):
     """Show that something has been measured."""
-    print(what, json.dumps(found.get(what), default=str)[:2000], flush=True)
+    print(
+        f"{time.monotonic() - BEGAN:4.0f} s",
+        what,
+        json.dumps(found.get(what), default=str)[:2000],
+        flush=True,
+    )
 
 
 def main():
@@ -199,6 +222,7 @@ def main():
     found |= {"loads": loads(scale)}
     found["where"] = {
         "cores": os.cpu_count(),
+        "day": time.strftime("%Y-%m-%d"),
         "python": platform.python_version(),
         "versions": {name: version(CLIENTS[name].package) for name in (OURS, *PEERS, FLOOR)},
     }

@@ -1,9 +1,12 @@
 """Writes what `peers` and `scale` measured as the tables and the plot of `docs/performance.md`.
 
-python -m benchmarks.performance build/peers.json build/scale.json docs/generated
+python -m benchmarks.performance build/peers.json build/scale.json docs/generated README.md
+
+The last one gets a short table between its marks.
 """
 
 import json
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -13,6 +16,7 @@ from benchmarks._plot import bars
 FLOOR, OURS = "plain requests", "allm-actors"
 BEST, GOOD, MISSED = "stretch", "must", "**missed**"
 MS = 1e3
+STARTS, ENDS = "<!-- measured -->", "<!-- end of measured -->"
 
 
 def verdict(values, must, stretch=None):
@@ -65,13 +69,17 @@ def loads(peers):
     paced, offered = peers["loads"]["paced"], peers["loads"]["offered"]
     for label in ("threads", "asyncio", "one mailbox"):
         run, floor = paced[f"{OURS}, {label}"], paced[FLOOR]
-        ratio = run["cpu"] / floor["cpu"]
-        values = (run["failures"], run["p50"] * MS, run["p99"] * MS, ratio)
+        if run is None or floor is None:
+            values, measured = (None,) * 4, "not done in time"
+        else:
+            ratio = run["cpu"] / floor["cpu"]
+            values = (run["failures"], run["p50"] * MS, run["p99"] * MS, ratio)
+            measured = f"{run['failures']}; {values[1]:.2f} / {values[2]:.2f} ms; {ratio:.2f} x"
         yield (
             f"200 streams, 2,000 events/s, {label}: failures; lateness p50 / p99; CPU against plain requests",
             "0; 1.5 / 8 ms; 2.1 x",
             "1 / 4 ms; 1.6 x",
-            f"{run['failures']}; {values[1]:.2f} / {values[2]:.2f} ms; {ratio:.2f} x",
+            measured,
             verdict(values, (0, 1.5, 8, 2.1), (0, 1, 4, 1.6)),
         )
     for label in ("threads", "asyncio", "one mailbox"):
@@ -92,7 +100,7 @@ def loads(peers):
 
 def stops(peers):
     def times(found):
-        took = [seconds * MS for seconds in found[OURS]["took"]]
+        took = [seconds * MS for seconds in found[OURS]["took"]] or [math.inf]
         return statistics.median(took), max(took)
 
     p50, most = times(peers["stop"])
@@ -146,7 +154,7 @@ def ends(peers):
         shown,
         GOOD if kept else MISSED,
     )
-    over = peers["deadline"][OURS]
+    over = peers["deadline"][OURS] or math.inf
     yield (
         "`deadline` 1 s with retries",
         "+ 0.1 s",
@@ -154,7 +162,7 @@ def ends(peers):
         f"{over:.3f} s",
         verdict((over,), (1.1,)),
     )
-    grown = peers["asleep"][OURS] / 2**20
+    grown = (math.inf if peers["asleep"][OURS] is None else peers["asleep"][OURS]) / 2**20
     yield (
         "consumer asleep 3 s on a 60 MB stream",
         "2 MB",
@@ -185,7 +193,13 @@ def weight(peers):
         verdict((megabytes,), (12,)),
     )
     count = mine["dependencies"]
-    yield ("dependencies", "13", "", count, verdict((count,), (13,)))
+    yield (
+        "dependencies: other packages that `pip install allm-actors` brings",
+        "13",
+        "",
+        count,
+        verdict((count,), (13,)),
+    )
 
 
 def compared(peers):
@@ -209,6 +223,58 @@ def compared(peers):
             f"{peers['use'][name] * MS:.0f} ms" if name in peers["use"] else "",
             f"{heavy['bytes'] / 1e6:.0f} MB, {heavy['dependencies']}" if heavy else "",
         )
+
+
+def yes(flag):
+    return "yes" if flag else "no"
+
+
+def briefly(peers):
+    """The table of the README: the few numbers that decide."""
+
+    def floors(name):
+        chunk = peers["chunk"]
+        floor = chunk["plain requests (messages)" if name == "anthropic" else FLOOR]
+        return f"{chunk[name] / floor:.1f} x"
+
+    def median(name):
+        took = peers["silent_stop"][name]["took"]
+        return f"{statistics.median(took) * MS:.1f} ms" if took else "never"
+
+    def missed(how, name):
+        return f"{peers[how][name]['missed']} of {peers[how][name]['of']}"
+
+    rows = {
+        "CPU a chunk, in times of plain `requests` and `json`": floors,
+        "halt from another thread while the server is silent: seen by the server after": median,
+        "the same, missed": lambda name: missed("silent_stop", name),
+        "bare `break` out of the loop, missed": lambda name: missed("walk_away", name),
+        "clean end of the body, before the answer's end, is an error": lambda name: yes(
+            peers["ends"]["clean"][name] != "complete"
+        ),
+        "timeout of 2 s against a server that sends keep-alives only": lambda name: yes(
+            peers["timeouts"]["comments"][name] is not None
+        ),
+        "import of what a program uses": lambda name: f"{peers['use'][name] * MS:.0f} ms",
+        "dependencies": lambda name: peers["weight"][name]["dependencies"],
+    }
+    names = list(peers["weight"])
+    head = ("", *("this library" if name == OURS else f"`{name}`" for name in names))
+    return table(head, ((what, *map(of, names)) for what, of in rows.items()))
+
+
+def into_readme(text, peers):
+    """The README with the numbers of this run between its marks."""
+    before, rest = text.split(STARTS, 1)
+    after = rest.split(ENDS, 1)[1]
+    where = peers["where"]
+    said = (
+        f"Measured on {where['cores']} cores with Python {where['python']} on {where['day']}, "
+        "against a server on loopback, each client with its defaults and in a process of its own; "
+        "`make peers` does it again. "
+        "What was measured how, and which limits are missed, is in [Performance](docs/performance.md).\n"
+    )
+    return f"{before}{STARTS}\n{briefly(peers)}\n{said.replace('. ', '.' + chr(10))}{ENDS}{after}"
 
 
 def crowds(scale):
@@ -238,7 +304,7 @@ def main():
     rows = [row for part in parts for row in part(peers)]
     where = peers["where"]
     versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
-    text = f"One run on {where['cores']} cores, Python {where['python']}: {versions}.\n\n"
+    text = f"One run on {where['cores']} cores on {where['day']}, Python {where['python']}: {versions}.\n\n"
     text += table(("what", "must", "stretch", "measured", "kept"), rows)
     (folder / "performance.md").write_text(text, encoding="utf-8")
     head = (
@@ -252,6 +318,8 @@ def main():
     names = [name for name in peers["chunk"] if "messages" not in name]
     plot = bars("CPU a chunk, microseconds", {name: peers["chunk"][name] * 1e6 for name in names}, mine=OURS)
     (folder / "performance.svg").write_text(plot, encoding="utf-8")
+    for path in map(Path, sys.argv[4:]):
+        path.write_text(into_readme(path.read_text(encoding="utf-8"), peers), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,10 @@ def one(server, name, streams, *, gap=GAP, chunks=CHUNKS, **how):
         worker.begin(
             "load", base=base, warm=server.url(pace=gap, chunks=1), streams=streams, chunks=chunks, **how
         )
-        return worker.result(WITHIN)
+        try:
+            return worker.result(WITHIN)
+        except TimeoutError:
+            return None
 
 
 def best(rounds):
