@@ -113,7 +113,7 @@ class SSEDecoder:
             self.failure = failure
         return events
 
-    def _take(self, chunk: bytes, events: list[SSEEvent]) -> None:
+    def _take(self, chunk: bytes, events: list[SSEEvent]) -> None:  # noqa: C901  (a branch for each kind of line)
         """Split at line ends. Parts of one line are joined once, when it ends, however many there are."""
         if self._tail:
             if b"\n" not in chunk:
@@ -125,7 +125,7 @@ class SSEDecoder:
             self._tail_size = 0
         lines = chunk.split(b"\n")
         tail = lines.pop()
-        # Nearly every line is empty or the one data line of its event: these two cases stay in the loop.
+        # Nearly every line is empty, or the one data line of its event, or its name: these stay in the loop.
         for line in lines:
             if not line:
                 if self._bare is not None:
@@ -136,6 +136,9 @@ class SSEDecoder:
                     self._dispatch(events)
             elif line.startswith(b"data: ") and self._data is None and len(line) <= _MAX_LINE:
                 self._data = line[6:]
+                self._bare = None
+            elif line.startswith(b"event: ") and len(line) <= _MAX_LINE:
+                self._event = line[7:]
                 self._bare = None
             else:
                 self._line(line)
