@@ -88,12 +88,16 @@ def until(condition, deadline=SOON):
         time.sleep(0.001)
 
 
+PATIENCE = 4  # a machine with more to do than this takes its time; what hangs takes for ever
+
+
 @contextlib.contextmanager
 def within(seconds):
+    """Fail what takes much longer than the seconds that are promised on a machine with time to spare."""
     began = time.monotonic()
     yield
     took = time.monotonic() - began
-    assert took < seconds, f"took {took:.3f} s"
+    assert took < PATIENCE * seconds, f"took {took:.3f} s"
 
 
 def in_thread(work, *args):
