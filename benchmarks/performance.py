@@ -252,7 +252,7 @@ def briefly(peers):
         "clean end of the body, before the answer's end, is an error": lambda name: yes(
             peers["ends"]["clean"][name] != "complete"
         ),
-        "timeout of 2 s against a server that sends keep-alives only": lambda name: yes(
+        "a timeout of 2 s ends a stream that brings keep-alives only": lambda name: yes(
             peers["timeouts"]["comments"][name] is not None
         ),
         "import of what a program uses": lambda name: f"{peers['use'][name] * MS:.0f} ms",
@@ -271,8 +271,10 @@ def into_readme(text, peers):
     said = (
         f"Measured on {where['cores']} cores with Python {where['python']} on {where['day']}, "
         "against a server on loopback, each client with its defaults and in a process of its own; "
-        "`make peers` does it again. "
-        "What was measured how, and which limits are missed, is in [Performance](docs/performance.md).\n"
+        "who missed five in a row was not asked again. "
+        "`make peers` repeats it. "
+        "How it was done, and which of its own limits this library misses, "
+        "is in [Performance](docs/performance.md).\n"
     )
     return f"{before}{STARTS}\n{briefly(peers)}\n{said.replace('. ', '.' + chr(10))}{ENDS}{after}"
 
