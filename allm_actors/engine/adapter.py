@@ -181,7 +181,7 @@ class AdapterStream:
             further attempt is a further call.
     """
 
-    __slots__ = ("__weakref__", "_events", "_lock", "_release", "_state", "again")
+    __slots__ = ("__weakref__", "_closed", "_events", "_lock", "_release", "_state", "_stepping", "again")
 
     def __init__(
         self,
@@ -194,15 +194,20 @@ class AdapterStream:
         self._events: Iterator[Event] = iter(events)
         self._release = release
         self._state = _UNREAD
+        self._stepping = False  # whether a thread is inside `events`
+        self._closed = False  # whether somebody has taken it on to close `events`
         self._lock = threading.Lock()
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Event:
-        if self._state is not _OPEN:
-            self._open()
+        # Whoever ends the stream marks the end, then looks whether `events` is being stepped; we say that we
+        # step, then look for the mark. Whatever the order, one of the two sees the other.
+        self._stepping = True
         try:
+            if self._state is not _OPEN:
+                self._open()
             event = next(self._events)
         except StopIteration:
             self._end()
@@ -219,9 +224,12 @@ class AdapterStream:
         except BaseException:
             self._end()
             raise
+        finally:
+            self._stepping = False
+            if self._state is not _OPEN:
+                self._close_events()
         if self._state is _OPEN:
             return event
-        self._close_events()
         raise StopIteration
 
     def close(self) -> None:
@@ -252,15 +260,15 @@ class AdapterStream:
         return before is not _ENDED
 
     def _close_events(self) -> None:
-        """Run the `finally` blocks of a generator, unless it is running in another thread.
+        """Run the `finally` blocks of a generator, once, and never while it runs.
 
-        That thread does it then: it finds the stream ended when its `next()` comes back.
+        A generator must not be closed by two threads, nor while another is in it: the interpreter does not
+        survive that. The thread that steps it closes it when its `next()` comes back.
         """
+        with self._lock:
+            if self._stepping or self._closed:
+                return
+            self._closed = True
         close = getattr(self._events, "close", None)
-        if close is None:
-            return
-        try:
+        if close is not None:
             close()
-        except ValueError as error:
-            if str(error) != "generator already executing":
-                raise

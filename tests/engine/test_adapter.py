@@ -4,6 +4,8 @@ import copy
 import math
 import pickle
 import queue
+import subprocess
+import sys
 import threading
 from typing import ClassVar
 
@@ -478,3 +480,47 @@ def test_what_a_generator_raises_when_it_is_closed_comes_out():  # C-44
     next(stream)
     with pytest.raises(ValueError, match="cleanup failed"):
         stream.close()
+
+
+CLOSED_WHILE_IT_CLOSES = """
+import gc
+from allm_actors.engine import AdapterStream
+
+
+def close_again(phase, info):
+    stream.close()
+
+
+def inner():
+    try:
+        while True:
+            yield "event"
+    finally:  # the next allocation, that of a traceback in `outer`, lets the collector run
+        gc.callbacks.append(close_again)
+        gc.set_threshold(1)
+
+
+def outer():
+    try:
+        yield from inner()
+    finally:
+        gc.callbacks.clear()
+        gc.set_threshold(700)
+        ended.append(True)
+
+
+ended = []
+stream = AdapterStream(outer())
+next(stream)
+stream.close()
+print(len(ended))
+"""
+
+
+def test_a_close_in_the_midst_of_a_close_leaves_the_interpreter_alive():
+    """C-38: two threads may close at once; the collector stands in for the switch between them."""
+    run = subprocess.run(
+        [sys.executable, "-c", CLOSED_WHILE_IT_CLOSES],
+        capture_output=True, encoding="utf-8", timeout=50, check=False,
+    )  # fmt: skip
+    assert (run.returncode, run.stdout, run.stderr) == (0, "1\n", "")
