@@ -736,11 +736,12 @@ def test_the_work_ends_when_its_caller_gave_up():  # C-95
 
 
 @pytest.mark.logs_errors("the kill is provoked")
-def test_the_caller_hears_when_the_work_is_killed():  # C-95
+def test_the_caller_hears_when_the_work_is_killed(caplog):  # C-95
     with start_engine(Engine(adapter=Probe())) as ref:
         with pytest.raises(beam.ProcessExit):
             beam.call(ref, Do(lambda engine: beam.exit(beam.current(), "kill")), DEADLINE)
         assert beam.call(ref, Do(lambda engine: "alive")) == "alive"
+        eventually(lambda: "supervisor.child_terminated" in caplog.text)  # the caller may hear of it first
 
 
 def test_something_that_is_no_message_is_refused_and_the_engine_lives():  # C-95
