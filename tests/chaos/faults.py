@@ -19,6 +19,8 @@ Framing = Literal["chunked", "length", "close"]
 
 LIMITS = {"connect_timeout": 2.0, "stream_timeout": 0.8, "content_timeout": 1.2, "deadline": 5.0}
 """The times of every call, in seconds."""
+HURRY = 0.3
+"""Seconds that some calls may take altogether, so that the deadline is what ends them."""
 RETRY = Retry(max_attempts=3, base_delay=0.05, max_delay=0.2, jitter=0.05, max_retry_after=1.0)
 
 # --- what happens to it -------------------------------------------------------------------------------
@@ -54,6 +56,12 @@ ENDINGS: dict[str, set[str]] = {
     "broken": {"provider_unavailable"},
 }
 """The reasons of the error that a last attempt of this kind may end in."""
+
+LIMIT_OF = {"stall": "stream_timeout", "quiet": "content_timeout"}
+"""The limit that ends a last attempt of this kind."""
+_HEARTBEAT = 0.1
+LASTS = {"stall": 0.5, "quiet": _HEARTBEAT}
+"""Seconds of what uses up other limits in an attempt of this kind."""
 
 _RETRY_AFTER = ("0", "0.1", "0.4", "1", "30")
 _PADDING = "x" * 40_000
@@ -116,7 +124,7 @@ def reply(drawn: Plan) -> Reply:
             pause: dict[str, Any] = {pauses[drawn.kind]: drawn.pause} if drawn.kind in pauses else {}
             return Reply(chunks=text, framing=drawn.framing, **pause)
         case "quiet":
-            return Reply(chunks=text, fault="stall", after=max(0, drawn.after), heartbeat=0.1)
+            return Reply(chunks=text, fault="stall", after=max(0, drawn.after), heartbeat=_HEARTBEAT)
         case _:
             fault: Any = drawn.kind
             return Reply(chunks=text, fault=fault, after=drawn.after, framing=_told(drawn))

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from . import faults
+from .consumers import WAYS
 from .faults import LIMITS, RETRY
-from .monkey import MAX_RESTARTS, MAX_SECONDS
+from .monkey import DEEDS, MAX_RESTARTS, MAX_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,6 +36,8 @@ class Report:
     problems: list[str] = field(default_factory=list)
     endings: collections.Counter[str] = field(default_factory=collections.Counter)
     kinds: collections.Counter[str] = field(default_factory=collections.Counter)
+    limits: collections.Counter[str] = field(default_factory=collections.Counter)
+    ways: collections.Counter[str] = field(default_factory=collections.Counter)
     halts: list[float] = field(default_factory=list)
     """For each stream that was halted in the midst of an answer: seconds until the provider saw it."""
     slowest: float = 0.0
@@ -70,12 +73,15 @@ class Judge:
         plans = [faults.plan(entry.seed, entry.number, each.attempt) for each in requests]
         report = self.report
         report.kinds.update(plan.kind for plan in plans)
+        report.ways[entry.way] += 1
+        if entry.limit is not None:
+            report.limits[entry.limit] += 1
         found = list(entry.problems)
         if len(entry.endings) == 1 and entry.ended is not None:
             (ending,) = entry.endings
             report.endings[ending if entry.reason is None else f"{ending}: {entry.reason}"] += 1
             found += self._delivered(entry, ending, requests, plans)
-            found += self._waited(entry, plans)
+            found += self._waited(entry, ending, plans)
             found += self._justified(entry, ending, plans)
             found += self._released(entry, ending, requests)
         else:
@@ -105,20 +111,22 @@ class Judge:
             found.append(f"completed with {entry.words} words")
         return found
 
-    def _waited(self, entry: Entry, plans: list[faults.Plan]) -> list[str]:
+    def _waited(self, entry: Entry, ending: str, plans: list[faults.Plan]) -> list[str]:
         """Neither the whole nor one wait took longer than the limits of the call allow."""
         assert entry.ended is not None
         found = []
         slack = SLACK + self._lateness(entry.began, entry.ended)
-        deadline = LIMITS["deadline"]
-        if entry.ended - entry.began > deadline + slack:
-            found.append(f"took {entry.ended - entry.began:.2f} s")
-        attempts = sum(LIMITS["content_timeout"] + _repeats_after(plan) for plan in plans)
-        allowed = LIMITS["connect_timeout"] + attempts
+        deadline = entry.deadline
+        # A box goes on for its other streams, and does not say when it has dropped one.
+        dropped = entry.way == "mailbox" and ending == "halted"
+        took = (entry.halted_at if dropped and entry.halted_at is not None else entry.ended) - entry.began
+        if took > deadline + slack:
+            found.append(f"took {took:.2f} s of {deadline:g} s, and {ending}")
+        allowed = sum(_silent_for(plan) + _repeats_after(plan) for plan in plans)
         if entry.longest > min(deadline, allowed) + slack:
             found.append(f"waited {entry.longest:.2f} s for one event")
         self.report.slowest = max(self.report.slowest, entry.longest)
-        if entry.limit in LIMITS and entry.ended - entry.began < LIMITS[entry.limit] - _CLOCK:
+        if entry.limit in entry.limits and entry.ended - entry.began < entry.limits[entry.limit] - _CLOCK:
             found.append(f"{entry.limit} was over after {entry.ended - entry.began:.3f} s")
         return found
 
@@ -127,19 +135,20 @@ class Judge:
         assert entry.ended is not None
         if entry.reason is None or entry.reason == "CallbackFailed":
             return []
-        if plans and entry.reason in faults.ENDINGS[plans[-1].kind]:
+        kind = plans[-1].kind if plans else ""
+        if entry.reason in faults.ENDINGS.get(kind, ()) and entry.limit == faults.LIMIT_OF.get(kind):
             return []
         since = entry.began - 1  # the end of one process takes a moment to become that of the others
         since -= self._lateness(since, entry.ended)
         kills = self._kills[entry.engine]
-        if entry.limit in LIMITS:
+        if entry.limit in entry.limits:
             # Without a fault only what lasts by itself, and a late machine, use up a limit.
             if entry.limit == "deadline":
-                lasts = sum(LIMITS["content_timeout"] + _repeats_after(plan) for plan in plans)
+                lasts = sum(_silent_for(plan) + _repeats_after(plan) for plan in plans)
                 lasts += RESTART * any(since <= k.at <= entry.ended for k in kills)
             else:
-                lasts = plans[-1].pause if plans else 0.0
-            if LIMITS[entry.limit] <= lasts + SLACK + self._lateness(entry.began, entry.ended):
+                lasts = max(plans[-1].pause, faults.LASTS.get(kind, 0.0)) if plans else 0.0
+            if entry.limits[entry.limit] <= lasts + SLACK + self._lateness(entry.began, entry.ended):
                 return []
         if entry.reason == "adapter_down" and any(since <= k.at <= entry.ended for k in kills):
             return []
@@ -210,6 +219,24 @@ class Judge:
         return 2 * self._here.during(began, ended) + self._there.during(began, ended)
 
 
+def absent(report: Report, kills: Iterable[Kill], gave_up: int) -> list[str]:
+    """What a run of some length cannot have been without; it has proven nothing about that."""
+    met = {
+        "fault": (faults.KINDS, report.kinds),
+        "way to read": (WAYS, report.ways),
+        "kill of": (DEEDS, [*(kill.what for kill in kills), *["too often"] * bool(gave_up)]),
+        "end": (("completed", "halted", "died", "raised: CallbackFailed"), report.endings),
+        "end by": (("stream_timeout", "content_timeout", "deadline"), report.limits),
+        "halt": (("in the midst of an answer",), ["in the midst of an answer"] * bool(report.halts)),
+    }
+    return [
+        f"the run had no {what}: {name}"
+        for what, (expected, seen) in met.items()
+        for name in dict.fromkeys(expected)
+        if name not in seen
+    ]
+
+
 def _story(entry: Entry, request: Answered) -> str:
     """When what happened, in seconds since the call."""
     times = {
@@ -220,6 +247,11 @@ def _story(entry: Entry, request: Answered) -> str:
         "disconnected": request.disconnected_at,
     }
     return ", ".join(f"{what} {at - entry.began:.3f}" for what, at in times.items() if at is not None)
+
+
+def _silent_for(plan: faults.Plan) -> float:
+    """How long one attempt may leave its consumer without an event."""
+    return LIMITS[faults.LIMIT_OF.get(plan.kind, "stream_timeout")]
 
 
 def _repeats_after(plan: faults.Plan) -> float:

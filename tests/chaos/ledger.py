@@ -28,6 +28,7 @@ class Entry:
         number: Its number.
         engine: The name of the engine.
         way: How it is read, see `consumers`.
+        deadline: Seconds it may take altogether.
         began: When it was called.
         halted_at: When somebody wanted no more of it, if so.
         ended: When its consumer was through with it.
@@ -44,6 +45,7 @@ class Entry:
     number: int
     engine: str
     way: str
+    deadline: float = faults.LIMITS["deadline"]
     began: float = field(default_factory=time.monotonic)
     halted_at: float | None = None
     ended: float | None = None
@@ -55,6 +57,11 @@ class Entry:
     longest: float = 0.0
     problems: list[str] = field(default_factory=list)
     lock: Any = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The times of its call, in seconds."""
+        return {**faults.LIMITS, "deadline": self.deadline}
 
     def waited(self, since: float) -> None:
         """The consumer has waited for an event, or for the end."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from allm_actors.engine import Engine
 
 MAX_RESTARTS, MAX_SECONDS = 3, 5.0
+DEEDS = ("adapter", "adapter", "streams", "engine", "supervisor", "too often", *["stream"] * 9)
+"""What is done, shuffled anew each time all of it was done: so even a short run sees all of it."""
 _PACE = 2.0  # seconds between two kills of one engine's processes: three in five seconds at most
 _PATIENCE = 20.0
 
@@ -147,6 +149,7 @@ class Monkey(threading.Thread):
         self._rng = random.Random(f"{seed}/monkey")
         self._over = threading.Event()
         self._next = dict.fromkeys(engines.names, 0.0)
+        self._deck: list[str] = []
         self.start()
 
     def close(self) -> None:
@@ -163,12 +166,20 @@ class Monkey(threading.Thread):
             raise
 
     def _strike(self) -> None:
-        engine = self._rng.choice(self._engines.names)
-        if time.monotonic() < self._next[engine] or self._rng.random() < 0.6:
+        self._deck = self._deck or self._rng.sample(DEEDS, len(DEEDS))
+        before = len(self.kills)
+        self._do(self._deck[-1])
+        if len(self.kills) > before:  # else there was nothing to kill, for now
+            self._deck.pop()
+
+    def _do(self, what: str) -> None:
+        if what == "stream":
             self._kill_stream()
             return
+        if not (due := [name for name in self._engines.names if self._next[name] <= time.monotonic()]):
+            return
+        engine = self._rng.choice(due)
         self._next[engine] = time.monotonic() + _PACE
-        what = self._rng.choice(("adapter", "adapter", "streams", "engine", "supervisor", "too often"))
         if what == "supervisor":
             self._note(engine, what)
             beam.exit(self._engines.supervisor(engine), "kill")

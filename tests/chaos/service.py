@@ -6,6 +6,7 @@ import ctypes
 import heapq
 import itertools
 import queue
+import random
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import consumers
+from .faults import HURRY, LIMITS
 from .ledger import Entry, Ledger
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 WORKERS = 32
 _HALTERS = 4
+_HURRIED = 0.1  # of the streams
 _SAMPLE_EVERY = 0.25
 _PAGE = 4096
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
@@ -109,7 +112,11 @@ class Service:
                 self._ledger.add(entry)
 
     def _entry(self, number: int, way: str) -> Entry:
-        return Entry(self._seed, number, self._engines.names[number % len(self._engines.names)], way)
+        rng = random.Random(f"{self._seed}/deadline/{number}")
+        deadline = HURRY if rng.random() < _HURRIED else LIMITS["deadline"]
+        return Entry(
+            self._seed, number, self._engines.names[number % len(self._engines.names)], way, deadline
+        )
 
 
 class Halter:
