@@ -14,6 +14,7 @@ Promises:
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.cookiejar
 import math
@@ -26,6 +27,7 @@ import requests
 import urllib3.exceptions
 
 from allm_actors.beam.interrupt import Interrupted, Scope
+from allm_actors.beam.timer import cancel_timer, send_after
 from allm_actors.providers._http_pool import CuttableAdapter
 
 if TYPE_CHECKING:
@@ -202,16 +204,29 @@ class Reply:
 
     def drain(self) -> None:
         """See the body to its end if that is next to arrive, else close the connection. Never raises."""
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        try:
-            sock = getattr(self._connection, "sock", None)
-            while sock is not None and not self._ended and (left := deadline - time.monotonic()) > 0:
-                sock.settimeout(left)
-                if not self._read():
-                    self._finish()
-        except _FOREIGN:
-            pass
+        sock = getattr(self._connection, "sock", None)
+        if sock is not None and not self._ended:
+            # The socket's timeout is for one wait, and one read may wait for each byte of what ends a body.
+            limit = send_after(_DRAIN_SECONDS, lambda _: self._cut(sock), None)
+            deadline = time.monotonic() + _DRAIN_SECONDS
+            try:
+                while not self._ended and (left := deadline - time.monotonic()) > 0:
+                    sock.settimeout(left)
+                    if not self._read():
+                        self._finish()
+            except _FOREIGN:
+                pass
+            finally:
+                cancel_timer(limit)
         self.abort()
+
+    def _cut(self, sock: socket.socket) -> None:
+        """Wake the thread that reads, from another; the connection is not used again."""
+        if self._scope is not None:
+            self._scope.interrupt()
+        else:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _finish(self) -> None:
         self._ended = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import threading
 
 import pytest
 
@@ -223,6 +224,45 @@ def test_a_stream_that_says_nothing_for_ever_is_given_up(name, monkeypatch):
         connection.close()
     assert error.reason == "malformed_response"
     assert "larger than" in error.message
+
+
+ANSWER = b"".join(
+    b"data: " + frame + b"\n\n"
+    for frame in (
+        b'{"choices": [{"index": 0, "delta": {"content": "x"}}]}',
+        b'{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}',
+        b"[DONE]",
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("end", "piece"),
+    [(b"0\r\n", b"x: y\r\n"), (b"0\r\n", b"x"), (b"", b"0"), (b"0\r\n", b"x: y\r\n" * 10_000)],
+    ids=["trailers", "one trailer", "a chunk's size", "a flood of trailers"],
+)
+def test_a_body_that_never_ends_holds_up_no_answer_that_has(end, piece):
+    """P-49: without any limit of the caller's; the connection is closed."""
+    closed, over = threading.Event(), threading.Event()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+    def serve(sock):
+        read_request(sock)
+        sock.sendall(head + b"%x\r\n%s\r\n" % (len(ANSWER), ANSWER) + end)
+        try:
+            for _ in range(1000):  # as good as for ever: several seconds
+                sock.sendall(piece)
+                over.wait(0.005)
+        except OSError:
+            closed.set()
+
+    with raw_server(serve) as port:
+        connection = connect("chat", f"http://{HOST}:{port}/v1")
+        *_, last = connection.stream(ASK, CallContext())
+        assert closed.wait(5)
+        over.set()
+        connection.close()
+    assert last.type == "message_completed"
 
 
 # --- errors, headers, numbers, nesting --------------------------------------------------------------------
