@@ -69,6 +69,15 @@ def _open(entry: Entry, **options: Any) -> Any:
     except AllmError as error:
         entry.end("raised", error)
         return None
+    finally:
+        entry.opened = time.monotonic()
+
+
+def _note_busy(entries: list[Entry]) -> None:
+    """Who reads several calls for all of them first, and a call waits for a restart of its engine."""
+    last = max(entry.opened for entry in entries)
+    for entry in entries:
+        entry.busy = last - entry.opened
 
 
 def _read(entry: Entry, stream: Any) -> Iterator[Any]:
@@ -209,10 +218,13 @@ def mailbox(service: Service, entries: list[Entry], rng: random.Random) -> None:
             except AllmError as error:
                 entry.end("raised", error)
                 continue
+            finally:
+                entry.opened = time.monotonic()
             by_id[handle.request_id] = entry
             since[handle.request_id] = time.monotonic()
             if rng.random() < 0.4:
                 service.later(_soon(rng), _halting(entry, handle))
+        _note_busy(entries)
         closes_after = rng.randint(5, 100) if rng.random() < 0.3 else None
         for count, envelope in enumerate(box, 1):
             key = envelope.stream.request_id
@@ -243,7 +255,10 @@ def awaits(_service: Service, entries: list[Entry], rng: random.Random) -> None:
     async def all_of_them() -> None:
         await asyncio.gather(*(_await(entry, limit) for entry, limit in zip(entries, patience, strict=True)))
 
-    asyncio.run(all_of_them())
+    try:
+        asyncio.run(all_of_them())
+    finally:
+        _note_busy(entries)
 
 
 async def _await(entry: Entry, limit: float | None) -> None:

@@ -115,7 +115,7 @@ class Judge:
         """Neither the whole nor one wait took longer than the limits of the call allow."""
         assert entry.ended is not None
         found = []
-        slack = SLACK + self._lateness(entry.began, entry.ended)
+        slack = SLACK + entry.busy + self._lateness(entry.began, entry.ended)
         deadline = entry.deadline
         # A box goes on for its other streams, and does not say when it has dropped one.
         dropped = entry.way == "mailbox" and ending == "halted"

@@ -30,6 +30,8 @@ class Entry:
         way: How it is read, see `consumers`.
         deadline: Seconds it may take altogether.
         began: When it was called.
+        opened: When its call had returned.
+        busy: For how long its consumer was busy with calling for others then, in seconds.
         halted_at: When somebody wanted no more of it, if so.
         ended: When its consumer was through with it.
         endings: How it ended: `completed`, `error`, `raised`, `halted`, `died`; one, if all is well.
@@ -47,6 +49,8 @@ class Entry:
     way: str
     deadline: float = faults.LIMITS["deadline"]
     began: float = field(default_factory=time.monotonic)
+    opened: float = 0.0
+    busy: float = 0.0
     halted_at: float | None = None
     ended: float | None = None
     endings: list[str] = field(default_factory=list)
