@@ -12,6 +12,7 @@ import threading
 
 import pytest
 
+import allm_actors as allm
 from allm_actors.data import Request, user
 from allm_actors.engine import CallContext
 from allm_actors.errors import AdapterError
@@ -279,6 +280,52 @@ def test_what_an_error_says_is_cut(name):
     assert len(caught.value.message) <= 2001
 
 
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_error_without_end_is_not_read_to_its_end(name):
+    """P-101: 64 KiB of it; what the system had taken in by then is thrown away with the connection."""
+    sent, closed = [0], threading.Event()
+
+    def serve(sock):
+        read_request(sock)
+        sock.sendall(b"HTTP/1.1 400 No\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n{")
+        try:
+            while sent[0] < 60 * 1024 * KIB:
+                sock.sendall(b"x" * 65536)
+                sent[0] += 65536
+        except OSError:
+            closed.set()
+
+    with raw_server(serve) as port:
+        connection = connect(name, f"http://{HOST}:{port}/v1")
+        assert failure(connection.stream(ASK, CALL)).status == 400
+        assert closed.wait(10)
+        connection.close()
+
+
+def test_events_that_nobody_reads_hold_up_the_server():
+    """Of an endless answer there is what the queue holds; all else is still the server's."""
+    waits = threading.Event()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+    word = b'data: {"choices": [{"index": 0, "delta": {"content": "x"}}]}\n\n'
+
+    def serve(sock):
+        read_request(sock)
+        sock.sendall(head)
+        sock.settimeout(0.5)
+        try:
+            while True:
+                sock.sendall(word * 100)
+        except TimeoutError:
+            waits.set()
+
+    with raw_server(serve) as port:
+        engine = allm.Engine(adapter=OpenAI(base_url=f"http://{HOST}:{port}/v1", api="chat"), model="m")
+        with allm.stream_generate(engine, "hi") as stream:
+            next(stream)
+            assert waits.wait(30)
+            assert stream._tap._reader.events.in_flight <= 64
+
+
 @pytest.mark.parametrize(
     "headers",
     [b"".join(b"x-%d: y\r\n" % n for n in range(101)), b"x: " + b"y" * 65536 + b"\r\n"],
@@ -306,6 +353,21 @@ def test_json_made_to_exhaust_its_reader_is_no_json(text):
     """P-15, P-109: a `ValueError` at once, neither a crash nor minutes."""
     with pytest.raises(ValueError):
         wire_json.parse(text)
+
+
+def levels(value):
+    """How deeply a value is nested."""
+    depth = 0
+    while isinstance(value, list) and value:
+        depth, value = depth + 1, value[0]
+    return depth
+
+
+@pytest.mark.parametrize("deep", [201, 500, 800])
+def test_what_lies_deeper_than_two_hundred_levels_is_dropped(deep):
+    """P-15, P-109: no value that is handed on is deeper than our models hold."""
+    assert levels(wire_json.parse("[" * 200 + "]" * 200)) == 199  # the innermost is empty
+    assert levels(wire_json.parse("[" * deep + "]" * deep)) <= 200
 
 
 def test_a_nested_body_is_an_error_not_a_crash():
