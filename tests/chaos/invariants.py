@@ -171,6 +171,10 @@ class Judge:
             ):
                 continue  # it was over; its connection may stand
             if request.disconnected_at is None:
+                if request.answered_at is not None and request.answered_at - wanted_until <= HALT + (
+                    self._lateness(wanted_until, request.answered_at)
+                ):
+                    continue  # its last bytes were on their way: it was over soon, and nothing was cut
                 found.append(f"attempt {request.attempt} was never closed")
                 continue
             after = request.disconnected_at - wanted_until
