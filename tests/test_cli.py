@@ -338,3 +338,26 @@ def test_the_wait_before_the_first_event_counts_for_the_first_token(run, server)
     _, _, err = run(*against(server, "Hi"))
 
     assert float(re.search(r"first token after (\d+\.\d\d) s", err)[1]) >= 0.2
+
+
+@pytest.mark.parametrize(
+    ("words", "at", "offered"),
+    [
+        ("allm-actors chat --provider f", 3, "fake"),
+        ("allm-actors chat --provider = f", 4, "fake"),  # --provider=f
+        ("allm-actors chat --provider = fake --mo", 5, "--model"),
+    ],
+)
+def test_bash_completes_the_value_of_an_option_with_and_without_the_equals_sign(words, at, offered):
+    """Bash breaks words at `=`, and hands it over as a word of its own."""
+    asked = {"_ALLM_ACTORS_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(at)}
+    code, out, err = run_process(env=asked)
+    assert (code, out.split(), err) == (0, [offered], "")
+
+
+def test_bash_completes_every_provider_after_the_equals_sign():
+    """The cursor stands on the `=` itself."""
+    words = "allm-actors chat --provider ="
+    asked = {"_ALLM_ACTORS_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "3"}
+    _, out, _ = run_process(env=asked)
+    assert sorted(out.split()) == ["anthropic", "fake", "gemini", "local", "openai"]
