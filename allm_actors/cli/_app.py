@@ -102,7 +102,7 @@ def chat(  # noqa: PLR0913  # one parameter for each option
             help="Turn after turn, one line each. Default without a prompt at a terminal.",
         ),
     ] = False,
-    temperature: Annotated[float | None, typer.Option(help="0 to 2.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="How freely words are chosen, 0 to 2.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="The longest answer, in tokens.")] = None,
     show_events: Annotated[
         bool, typer.Option("--show-events", help="Show every event, one a line, instead of the text.")

@@ -129,7 +129,7 @@ class Attempts:
                     if delay is None or not isinstance(error, AdapterError):
                         yield failure
                         if watch.expired is None:
-                            _drop_rest(events)
+                            _drop_rest(events, self.about)
                         return
                 self._current.close()
                 if not self._wait(delay, attempt, error):
@@ -167,7 +167,7 @@ class Attempts:
                     elif kind is MessageCompleted:
                         self._milestone(event)
                         yield event
-                        _drop_rest(events)
+                        _drop_rest(events, self.about)
                         return None, True, True
                     elif kind is ErrorEvent:
                         failure = event.error
@@ -237,7 +237,13 @@ class Attempts:
         try:
             stream = again()
         except AllmError as error:
-            _log.warning("retry.preflight_failed", provider=self.provider, error=type(error).__name__)
+            _log.warning(
+                "retry.preflight_failed",
+                call=self.about,
+                provider=self.provider,
+                error=type(error).__name__,
+                reason=error.reason,
+            )
             return False
         self._current = stream
         if self._interrupted:
@@ -249,7 +255,7 @@ def _none_left() -> Never:
     raise RuntimeError("the stream has ended: there is no further attempt")
 
 
-def _drop_rest(events: Iterator[Any]) -> None:
+def _drop_rest(events: Iterator[Any], about: str | None) -> None:
     """Lets an iterator end after its terminal event; what it still sends is dropped with a warning."""
     try:
         extra = next(events)
@@ -257,4 +263,4 @@ def _drop_rest(events: Iterator[Any]) -> None:
         return
     except AllmError as error:
         extra = error
-    _log.warning("stream.event_after_end", dropped=type(extra).__name__)
+    _log.warning("stream.event_after_end", call=about, dropped=type(extra).__name__)

@@ -263,7 +263,7 @@ def _streaming_adapter(engine: Engine) -> Adapter:
     if not adapter.streams:
         raise EngineError(
             "missing_stream_adapter",
-            f"{type(adapter).__name__} gives whole answers only, no streams",
+            f"{type(adapter).__name__} gives whole answers only, no streams: use an adapter that streams",
             provider=adapter.provider,
         )
     return adapter

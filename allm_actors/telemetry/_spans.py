@@ -116,7 +116,9 @@ def attach(handler_id: Any, names: Iterable[str], handler: Callable[..., object]
     wanted = frozenset([names] if isinstance(names, str) else names)
     unknown = sorted(map(repr, wanted - NAMES))
     if unknown:
-        raise ValueError(f"no such telemetry event: {', '.join(unknown)}")
+        raise ValueError(
+            f"no such telemetry event: {', '.join(unknown)}; there are {', '.join(sorted(NAMES))}"
+        )
     if not callable(handler):
         raise TypeError(f"a telemetry handler is a callable, not {type(handler).__name__}")
     with _registry.lock:
