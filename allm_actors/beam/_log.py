@@ -21,6 +21,11 @@ from typing import Any
 import structlog
 
 _MANY_LINES = frozenset({"stack", "traceback"})
+_DEAF = frozenset(
+    structlog.make_filtering_bound_logger(level)
+    for level in (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+)
+"""The wrapper classes that drop every debug record unseen, by which a program sets its level."""
 _ONE_LINE = structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True)
 
 
@@ -56,7 +61,9 @@ class Logger:
 
     def wants_debug(self) -> bool:
         """Whether a debug record would be seen."""
-        return structlog.is_configured() or self._std.isEnabledFor(logging.DEBUG)
+        if structlog.is_configured():
+            return structlog.get_config()["wrapper_class"] not in _DEAF
+        return self._std.isEnabledFor(logging.DEBUG)
 
     def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
         # A record is written in the middle of deaths: whatever a processor or a handler of the program

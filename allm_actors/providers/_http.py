@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _PART: Final = 32 * 1024
 _DRAIN_SECONDS: Final = 0.05
+_LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
+"""What is left of a chunked body once its last piece was read: the end of that, and the end of all."""
 _LEAVING: Final = "llama.cpp"
 """A server that closes a connection after a chunked answer (a stream, that is) and says that it keeps it. The
 next request would now and then be faster than the news of it, and end without an answer."""
@@ -206,18 +208,41 @@ class Reply:
         """See the body to its end if that is next to arrive, else close the connection. Never raises."""
         sock = getattr(self._connection, "sock", None)
         if sock is not None and not self._ended:
-            # The socket's timeout is for one wait, and one read may wait for each byte of what ends a body.
-            limit = send_after(_DRAIN_SECONDS, lambda _: self._cut(sock), None)
             deadline = time.monotonic() + _DRAIN_SECONDS
+            sock.settimeout(_DRAIN_SECONDS)
+            if self._end_is_here():
+                self._read_end()
+                return
+            # The socket's timeout is for one wait, and one read may wait for each byte of what ends a body.
+            limit = send_after(max(0.0, deadline - time.monotonic()), lambda _: self._cut(sock), None)
             try:
-                while not self._ended and (left := deadline - time.monotonic()) > 0:
-                    sock.settimeout(left)
-                    if not self._read():
-                        self._finish()
-            except _FOREIGN:
-                pass
+                self._read_end()
             finally:
                 cancel_timer(limit)
+        self.abort()
+
+    def _end_is_here(self) -> bool:
+        """Whether all that is left of a body has arrived, so that reading it waits for nothing.
+
+        Waits for the first byte of it if nothing is there.
+        """
+        body = self._body
+        if body is None or body.chunk_left or self._read != self._read_plain:
+            return False
+        if not body.chunked:
+            return body.length == 0
+        try:
+            return bool(body.fp.peek(1).startswith(_LAST_CHUNK))
+        except _FOREIGN:
+            return False
+
+    def _read_end(self) -> None:
+        try:
+            while not self._ended:
+                if not self._read():
+                    self._finish()
+        except _FOREIGN:
+            pass
         self.abort()
 
     def _cut(self, sock: socket.socket) -> None:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _LEAST_TIMEOUT = 0.001
+_BUFFER = 64 * 1024
 _UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
 
 
@@ -61,13 +62,29 @@ class _Answer(http.client.HTTPResponse):
             self.will_close = True
 
 
+class _Roomy:
+    """A socket whose answers are read into a buffer of more than the usual 8 KiB.
+
+    A thread that asks the system for bytes lets others run, and comes back to cold caches.
+    """
+
+    __slots__ = ("_sock",)
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+
+    def makefile(self, mode: str) -> Any:
+        """Open what the answer is read from."""
+        return self._sock.makefile(mode, _BUFFER)
+
+
 class _Hurried(io.RawIOBase):
     """What a socket receives, while there is time left."""
 
     def __init__(self, sock: socket.socket, left: Callable[[], float | None]) -> None:
         self._sock, self._left = sock, left
 
-    def makefile(self, _mode: str) -> io.BufferedReader:
+    def makefile(self, _mode: str, _buffering: int) -> io.BufferedReader:
         """Stand in for the socket where an answer is read."""
         return io.BufferedReader(self)
 
@@ -97,7 +114,7 @@ class Cuttable(urllib3.connection.HTTPConnection):
         """Make the object that reads an answer, and remember it."""
         if self._tunnelling:
             sock = _Hurried(sock, self._left)
-        self.body = _Answer(sock, *args, **kwargs)
+        self.body = _Answer(_Roomy(sock), *args, **kwargs)
         return self.body
 
     # --- connecting -----------------------------------------------------------------------------------
