@@ -114,7 +114,8 @@ class Cuttable(urllib3.connection.HTTPConnection):
         """Make the object that reads an answer, and remember it."""
         if self._tunnelling:
             sock = _Hurried(sock, self._left)
-        self.body = _Answer(_Roomy(sock), *args, **kwargs)
+        source: Any = _Roomy(sock)  # of a socket nothing but this is asked for
+        self.body = _Answer(source, *args, **kwargs)
         return self.body
 
     # --- connecting -----------------------------------------------------------------------------------
