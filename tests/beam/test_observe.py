@@ -213,6 +213,15 @@ def test_a_program_that_configured_nothing_sees_errors_and_no_debug_noise(caplog
     assert "asked for" in caplog.text
 
 
+def test_a_level_that_drops_debug_records_has_none_made(logs):
+    logger = Logger("allm_actors.beam")
+    for level, seen in ((logging.DEBUG, True), (logging.INFO, False), (logging.CRITICAL, False)):
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+        assert logger.wants_debug() is seen
+    structlog.configure(wrapper_class=structlog.stdlib.BoundLogger)
+    assert logger.wants_debug()  # whose level may change at any time
+
+
 # --- state --------------------------------------------------------------------------------------------
 
 

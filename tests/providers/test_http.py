@@ -8,6 +8,7 @@ import itertools
 import logging
 import math
 import queue
+import select
 import socket
 import ssl
 import sys
@@ -20,6 +21,7 @@ import requests
 
 from allm_actors import beam
 from allm_actors.beam.interrupt import Interrupted, Scope
+from allm_actors.providers import _http
 from allm_actors.providers._http import HttpTransport, TransportError
 from allm_actors.testing import FakeServer, Reply
 from tests.providers._net import HOST, Certificates, descriptors, post, raw_server, read_request, relay
@@ -1095,6 +1097,55 @@ def test_drain_does_not_wait_for_an_end_that_does_not_come(transport, reply):
 
             assert took < 0.5
             assert server.requests[0].wait_disconnected()
+
+
+def test_drain_sets_no_timer_if_the_end_has_arrived(transport, monkeypatch):
+    """An end that is there already costs no other thread a wake-up."""
+    armed = []
+    monkeypatch.setattr(_http, "send_after", lambda *args: armed.append(args))
+
+    def serve(sock):
+        read_request(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n")
+        sock.recv(1)
+
+    with raw_server(serve) as port, Scope():
+        answer = transport.send(post(f"http://{HOST}:{port}"), **LONG)
+        assert answer.read() == b"x"
+        answer.drain()
+        transport.close()
+    assert armed == []
+
+
+def test_what_looks_like_the_end_within_a_chunk_is_not_the_end(transport):
+    """Bytes of the body that read like its end let nobody wait for the rest of it."""
+    first = b"x" * (32 * 1024)
+    looks = b"\r\n0\r\n\r\n"
+    hung_up: queue.SimpleQueue = queue.SimpleQueue()
+
+    def serve(sock):
+        read_request(sock)
+        head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+        sock.sendall(head + b"%x\r\n" % (len(first) + 1000) + first + looks)
+        hung_up.put(until_closed(sock))
+
+    def until_closed(sock):
+        try:
+            while True:
+                sock.sendall(b"y")
+                if select.select([sock], [], [], 0.01)[0]:
+                    return sock.recv(1)
+        except OSError:
+            return b""
+
+    with raw_server(serve) as port, Scope():
+        answer = transport.send(post(f"http://{HOST}:{port}"), **LONG)
+        got = b""
+        while len(got) < len(first):
+            got += answer.read()
+        took, _ = elapsed(answer.drain)
+        assert took < 2
+        assert hung_up.get(timeout=10) == b""
 
 
 def test_no_call_waits_for_another(transport):
