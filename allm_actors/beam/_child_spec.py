@@ -105,12 +105,14 @@ class ChildSpec:
         what = f"child {self.id!r}"
         _check_hashable("a child's id", self.id)
         if not callable(self.start):
-            raise SpecError(f"{what}: start must be a Process subclass or a callable")
+            raise SpecError(
+                f"{what}: start must be a Process subclass or a callable, not {_kind(self.start)}"
+            )
         if isinstance(self.args, str | bytes) or not isinstance(self.args, Iterable):
-            raise SpecError(f"{what}: args must be a tuple")
+            raise SpecError(f"{what}: args must be a tuple, not {_kind(self.args)}")
         object.__setattr__(self, "args", tuple(self.args))
         if not isinstance(self.kwargs, Mapping) or not all(isinstance(key, str) for key in self.kwargs):
-            raise SpecError(f"{what}: kwargs must map names to values")
+            raise SpecError(f"{what}: kwargs must map names to values; this {_kind(self.kwargs)} does not")
         object.__setattr__(self, "kwargs", dict(self.kwargs))
         if self.name is not None:
             self._check_name(what)
@@ -121,17 +123,19 @@ class ChildSpec:
         check_choice(f"{what}: type", self.type, get_args(ChildType))
         self._check_shutdown(what)
         if not isinstance(self.significant, bool):
-            raise SpecError(f"{what}: significant must be True or False")
+            raise SpecError(f"{what}: significant must be True or False, not {_kind(self.significant)}")
         if self.significant and self.restart == "permanent":
             raise SpecError(f"{what}: a permanent child cannot be significant: it always comes back")
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
-            raise SpecError(f"{what}: backoff must be a Backoff")
+            raise SpecError(f"{what}: backoff must be a Backoff, not {_kind(self.backoff)}")
         if (
             isinstance(self.max_zombies, bool)
             or not isinstance(self.max_zombies, int)
             or self.max_zombies < 1
         ):
-            raise SpecError(f"{what}: max_zombies must be a whole number, at least 1")
+            raise SpecError(
+                f"{what}: max_zombies must be a whole number, at least 1, not {self.max_zombies!r}"
+            )
 
     def _check_name(self, what: str) -> None:
         try:
@@ -171,7 +175,7 @@ def check_intensity(max_restarts: object, max_seconds: object) -> None:
 def check_children(children: object, auto_shutdown: str) -> tuple[ChildSpec, ...]:
     """The specs of a supervisor's children, checked against each other."""
     if isinstance(children, str | bytes | Mapping) or not isinstance(children, Iterable):
-        raise SpecError("children must be a list of child specs")
+        raise SpecError(f"children must be a list of child specs, not {_kind(children)}")
     specs = tuple(children)
     seen: set[Hashable] = set()
     for spec in specs:
@@ -185,10 +189,20 @@ def check_children(children: object, auto_shutdown: str) -> tuple[ChildSpec, ...
 def check_spec(spec: object, auto_shutdown: str = "never") -> ChildSpec:
     """A child spec, checked against the supervisor's option."""
     if not isinstance(spec, ChildSpec):
-        raise SpecError(f"a child is described by a ChildSpec, not {type(spec).__name__}")
+        hint = (
+            f"; {spec.__name__}.child_spec(...) makes one"
+            if isinstance(spec, type) and hasattr(spec, "child_spec")
+            else ""
+        )
+        raise SpecError(f"a child is described by a ChildSpec, not {_kind(spec)}{hint}")
     if spec.significant and auto_shutdown == "never":
         raise SpecError(f'child {spec.id!r}: significant means nothing under auto_shutdown="never"')
     return spec
+
+
+def _kind(value: object) -> str:
+    """What a value is, for a message."""
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def _check_hashable(what: str, value: object) -> None:

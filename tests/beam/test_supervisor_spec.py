@@ -35,14 +35,14 @@ def test_a_spec_does_not_show_its_arguments():
         ({"shutdown": "gently"}, "brutal_kill"),
         ({"shutdown": True}, "shutdown"),
         ({"significant": True}, "significant"),
-        ({"significant": 1}, "significant"),
-        ({"backoff": 1.0}, "Backoff"),
+        ({"significant": 1}, "significant must be True or False, not int"),
+        ({"backoff": 1.0}, "a Backoff, not float"),
         ({"id": []}, "hashable"),
         ({"id": ([],)}, "hashable"),
-        ({"start": "Kid"}, "callable"),
-        ({"args": "abc"}, "args"),
+        ({"start": "Kid"}, "callable, not str"),
+        ({"args": "abc"}, "args must be a tuple, not str"),
         ({"args": 3}, "args"),
-        ({"kwargs": [1]}, "kwargs"),
+        ({"kwargs": [1]}, "kwargs must map names to values; this list"),
         ({"kwargs": {1: 2}}, "kwargs"),
         ({"name": []}, "name"),
         ({"max_zombies": 0}, "max_zombies"),
@@ -101,6 +101,14 @@ def test_wrong_options_are_refused_before_anything_starts(options, named, start)
         start([kid("a", news)], **options)
     assert named in str(caught.value)
     news.nothing_more()
+
+
+def test_a_class_in_the_place_of_a_child_spec_is_told_how_to_make_one():
+    """B-60, bad use"""
+    with pytest.raises(beam.SpecError, match=r"not the class Kid; Kid\.child_spec\(\.\.\.\) makes one"):
+        Supervisor.start([Kid])
+    with pytest.raises(beam.SpecError, match="a list of child specs, not dict"):
+        Supervisor.start({})
 
 
 def test_duplicate_ids_are_refused_before_anything_starts():
