@@ -355,6 +355,19 @@ def test_an_exit_ends_the_call_and_not_the_run(error):
     assert result.__cause__ is error
 
 
+def records_written(killed):
+    """Wait until the supervisor of tasks has written what is due about processes that killed themselves.
+
+    Whoever watches such a process may hear of its end before the supervisor does: both hear of it from its
+    own thread, one after the other. What is asked after that is answered after the record is written.
+    """
+    assert killed
+    for thread in killed:
+        thread.join(SOON)
+        assert not thread.is_alive()
+    beam.which_children("beam.tasks")
+
+
 @pytest.mark.logs_errors("a process is killed on purpose")
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["plain", "own policy"])
 def test_a_process_that_is_ended_from_outside(elsewhere):
@@ -365,7 +378,10 @@ def test_a_process_that_is_ended_from_outside(elsewhere):
         asked.append(error.reason)
         return "continue"
 
+    killed = []
+
     def handler(arguments):
+        killed.append(threading.current_thread())
         beam.exit(beam.current(), "kill")
         beam.checkpoint()
 
@@ -373,7 +389,7 @@ def test_a_process_that_is_ended_from_outside(elsewhere):
 
     assert result.reason == "handler_exit"
     assert asked == ["handler_exit"] * 2 * elsewhere
-    beam.which_children("beam.tasks")  # it has written its record by now
+    records_written(killed)
 
 
 async def coroutine():
@@ -876,14 +892,16 @@ def test_a_policy_that_is_killed_halts():
 
     def policy(c, e):
         asked.append(1)
+        killed.append(threading.current_thread())
         beam.exit(beam.current(), "kill")
         beam.checkpoint()
 
+    killed = []
     batch = run_tool_calls([made("1")], [tool("t", raising(ValueError("x")))], on_tool_error=policy)
 
     assert (batch.halted_reason, batch.error.reason) == ("tool_error", "handler_exit")
     assert asked == [1]
-    beam.which_children("beam.tasks")  # it has written its record by now
+    records_written(killed)
 
 
 # --- concurrency ------------------------------------------------------------------------------------------
