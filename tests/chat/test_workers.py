@@ -3,6 +3,7 @@
 import importlib.util
 import pathlib
 import threading
+import time
 
 import pytest
 
@@ -39,6 +40,10 @@ def test_a_job_whose_worker_ends_goes_back(example, way):
         desk.jobs.put(7)
         assert asked.wait(SOON)
         if way != "crash":
+            # Until it waits for the rest of its answer its script is perhaps not taken: the next would get it.
+            limit = time.monotonic() + SOON
+            while beam.info(worker)["state"] != "waiting" and time.monotonic() < limit:
+                time.sleep(0)
             beam.exit(worker, way)
 
         assert ended.receive(timeout=SOON).reason != "normal"
