@@ -285,6 +285,8 @@ class EventQueue:
             item = self.accept(item)
             if item is not SKIP:
                 return item
+        if cell is not None and cell.must_exit:
+            cell.obey()  # halted because this very process ends: that is no end of the stream
         return END
 
     async def apop(self) -> Any:
