@@ -212,13 +212,13 @@ class Reply:
             sock.settimeout(_DRAIN_SECONDS)
             if self._end_is_here():
                 self._read_end()
-                return
-            # The socket's timeout is for one wait, and one read may wait for each byte of what ends a body.
-            limit = send_after(max(0.0, deadline - time.monotonic()), lambda _: self._cut(sock), None)
-            try:
-                self._read_end()
-            finally:
-                cancel_timer(limit)
+            else:
+                # The socket's timeout is for one wait; one read may wait for each byte of what ends a body.
+                limit = send_after(max(0.0, deadline - time.monotonic()), lambda _: self._cut(sock), None)
+                try:
+                    self._read_end()
+                finally:
+                    cancel_timer(limit)
         self.abort()
 
     def _end_is_here(self) -> bool:
@@ -243,7 +243,6 @@ class Reply:
                     self._finish()
         except _FOREIGN:
             pass
-        self.abort()
 
     def _cut(self, sock: socket.socket) -> None:
         """Wake the thread that reads, from another; the connection is not used again."""

@@ -3,7 +3,6 @@
 import importlib.util
 import pathlib
 import threading
-import time
 
 import pytest
 
@@ -11,7 +10,7 @@ import allm_actors as allm
 from allm_actors import beam
 from allm_actors.providers import Fake
 
-from .helpers import SOON, says
+from .helpers import SOON, says, until
 
 EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "13_queue_workers.py"
 
@@ -41,9 +40,7 @@ def test_a_job_whose_worker_ends_goes_back(example, way):
         assert asked.wait(SOON)
         if way != "crash":
             # Until it waits for the rest of its answer its script is perhaps not taken: the next would get it.
-            limit = time.monotonic() + SOON
-            while beam.info(worker)["state"] != "waiting" and time.monotonic() < limit:
-                time.sleep(0)
+            until(lambda: beam.info(worker)["state"] == "waiting")
             beam.exit(worker, way)
 
         assert ended.receive(timeout=SOON).reason != "normal"
